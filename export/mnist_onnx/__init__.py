@@ -1,0 +1,39 @@
+"""Trained networks as ONNX files: written, proven equal to JAX, and run without JAX.
+
+    to_onnx(spec, params)                   the file, built directly from the spec
+    save(model, path)                       writes it, and a model.json beside it
+    parity(spec, params, model, images)     the proof that it equals the JAX model
+    Classifier(path).predict(images)        runs it with NumPy and ONNX Runtime alone
+
+Importing this package imports nothing else: each name is looked up when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_onnx.classifier import Classifier as Classifier
+    from mnist_onnx.graph import save as save
+    from mnist_onnx.graph import to_onnx as to_onnx
+    from mnist_onnx.proof import Parity as Parity
+    from mnist_onnx.proof import parity as parity
+
+_HOME = {
+    "Classifier": "classifier",
+    "Parity": "proof",
+    "parity": "proof",
+    "save": "graph",
+    "to_onnx": "graph",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

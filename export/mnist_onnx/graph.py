@@ -1,0 +1,182 @@
+"""A spec and its parameters become an ONNX graph: one loop over the layers.
+
+Chosen for the widest reach: opset 17 and IR 8, which every runtime we know takes; `Gemm` with
+`transB=1` and a bias of rank one; images as `[batch, 1, 28, 28]`, then `Flatten`; no shape arithmetic;
+one file. The same parameters give the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from mnist_jax import arrays
+from mnist_jax.errors import ModelError, SpecError
+from mnist_jax.files import write_atomic
+from mnist_jax.sources import DIGITS
+from mnist_jax.specs import MLP
+
+OPSET = 17
+IR_VERSION = 8
+FORMAT = "1"
+
+Input = Literal["uint8", "float32"]
+Output = Literal["probabilities", "logits"]
+
+
+def to_onnx(
+    spec: MLP,
+    params: Mapping[str, Any],
+    *,
+    input: Input = "uint8",  # noqa: A002
+    output: Output = "probabilities",
+    classes: Sequence[str] = DIGITS,
+    facts: Mapping[str, str] | None = None,
+) -> ModelProto:
+    """Builds the ONNX model.
+
+    Args:
+        spec: the network.
+        params: its parameters, NumPy or JAX arrays.
+        input: `uint8` takes pixels 0..255 and scales them inside; `float32` takes them in 0..1.
+        output: `probabilities` gives what the spec's output says, softmax or ten sigmoids.
+        classes: the ten names, kept in the file.
+        facts: more to keep in the file's metadata, such as the data set and the accuracy.
+
+    Returns:
+        A model from `images` `[batch, 1, 28, 28]` to `probabilities` or `logits` `[batch, 10]`, float32,
+        for any batch size.
+
+    Raises:
+        SpecError: an option is unknown, or the parameters are not the spec's.
+    """
+    if input not in ("uint8", "float32"):
+        raise SpecError(f"input must be uint8 or float32; got {input!r}")
+    if output not in ("probabilities", "logits"):
+        raise SpecError(f"output must be probabilities or logits; got {output!r}")
+    _check_params(spec, params)
+
+    nodes: list[NodeProto] = []
+    weights: list[TensorProto] = []
+
+    def constant(name: str, value: Any) -> str:
+        weights.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
+        return name
+
+    def node(op: str, inputs: list[str], result: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, inputs, [result], name=result, **attributes))
+        return result
+
+    pixels = "images"
+    if input == "uint8":
+        pixels = node("Cast", [pixels], "cast", to=TensorProto.FLOAT)
+        pixels = node("Mul", [pixels, constant("scale", np.float32(1 / 255))], "scaled")
+    value = node("Flatten", [pixels], "pixels", axis=1)
+
+    for index in range(len(spec.widths) - 1):
+        layer, last = f"Dense_{index}", index == len(spec.hidden)
+        kernel = constant(f"{layer}.weight", np.asarray(params[layer]["kernel"]).T)
+        bias = constant(f"{layer}.bias", params[layer]["bias"])
+        value = node("Gemm", [value, kernel, bias], "logits" if last else f"{layer}.out", transB=1)
+        if not last:
+            value = _activate(spec.activations[index], value, node, constant)
+    if output == "probabilities":
+        final = {"axis": -1} if spec.output == "softmax" else {}
+        value = node(spec.output.capitalize(), [value], "probabilities", **final)
+
+    dtype = TensorProto.UINT8 if input == "uint8" else TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "mnist_jax",
+        [helper.make_tensor_value_info("images", dtype, ["batch", 1, 28, 28])],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", 10])],
+        weights,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="mnist-jax",
+        producer_version=version("mnist-jax"),
+        model_version=1,
+        doc_string=f"{spec}: images [batch, 1, 28, 28], white on black, to {output} [batch, 10]",
+    )
+    helper.set_model_props(
+        model,
+        {
+            **(facts or {}),
+            "format": FORMAT,
+            "input_range": "0..255" if input == "uint8" else "0..1",
+            "labels": json.dumps(list(classes)),
+            "network_output": spec.output,
+            "output": output,
+            "parameters_sha256": arrays.digest(arrays.flatten(params)),
+        },
+    )
+    return model
+
+
+def save(model: ModelProto, path: Path) -> None:
+    """Writes the file, and beside it a `.json` with all it says of itself, for runtimes that can't read that.
+
+    Raises:
+        ModelError: `path` does not end in `.onnx`.
+        OSError: a file cannot be written; what was there before still is.
+    """
+    if path.suffix != ".onnx":
+        raise ModelError(f"an ONNX file's name must end in .onnx; got {path}")
+    data = model.SerializeToString(deterministic=True)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    card = {
+        **facts,
+        "labels": json.loads(facts["labels"]),
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "inputs": [_describe(value) for value in model.graph.input],
+        "outputs": [_describe(value) for value in model.graph.output],
+        "producer": f"{model.producer_name} {model.producer_version}",
+    }
+    write_atomic(path, data)
+    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _describe(value: Any) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    return {
+        "name": value.name,
+        "dtype": helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
+        "shape": [axis.dim_param or axis.dim_value for axis in tensor.shape.dim],
+    }
+
+
+def _activate(activation: str, value: str, node: Any, constant: Any) -> str:
+    """Adds the activation's nodes; returns the name of their result."""
+    if activation != "gelu":
+        return str(node(activation.capitalize(), [value], f"{value}.{activation}"))
+    # Opset 17 has no Gelu, so JAX's tanh form is written out: x / 2 * (1 + tanh(c * (x + 0.044715 x^3))).
+    square = node("Mul", [value, value], f"{value}.square")
+    cube = node("Mul", [square, value], f"{value}.cube")
+    small = node("Mul", [cube, constant(f"{value}.cubic", 0.044715)], f"{value}.small")
+    total = node("Add", [value, small], f"{value}.sum")
+    inner = node("Mul", [total, constant(f"{value}.slope", np.sqrt(2 / np.pi))], f"{value}.inner")
+    squashed = node("Tanh", [inner], f"{value}.tanh")
+    raised = node("Add", [squashed, constant(f"{value}.one", 1)], f"{value}.raised")
+    share = node("Mul", [raised, constant(f"{value}.half", 0.5)], f"{value}.share")
+    return str(node("Mul", [value, share], f"{value}.gelu"))
+
+
+def _check_params(spec: MLP, params: Mapping[str, Any]) -> None:
+    expected: dict[str, tuple[int, ...]] = {}
+    for index, (fan_in, fan_out) in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
+        expected |= {f"Dense_{index}/bias": (fan_out,), f"Dense_{index}/kernel": (fan_in, fan_out)}
+    found = {name: array.shape for name, array in arrays.flatten(params).items()}
+    if found != expected:
+        raise SpecError(f"params must be those of {spec}, {expected}; got {found}")

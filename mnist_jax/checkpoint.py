@@ -1,0 +1,117 @@
+"""A training state in one safetensors file: arrays by path, readable metadata, and a sum over both ends.
+
+safetensors itself loads a flipped bit without a word, so the sha256 of the arrays is kept in the
+metadata and checked on the way in.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from mnist_jax import arrays
+from mnist_jax.errors import CheckpointError
+from mnist_jax.files import write_atomic
+from mnist_jax.train import TrainState
+
+FORMAT = 1
+
+
+def save(path: Path, state: TrainState, metadata: Mapping[str, Any]) -> None:
+    """Writes the state, whole or not at all; `metadata` is anything that JSON can hold.
+
+    Raises:
+        OSError: the file cannot be written; what was there before still is.
+    """
+    flat = _flatten(state)
+    header = {
+        **metadata,
+        "format": FORMAT,
+        "key_impl": str(jax.random.key_impl(state.key)),
+        "sha256": arrays.digest(flat),
+    }
+    write_atomic(path, safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)}))
+
+
+def load(path: Path, skeleton: TrainState) -> TrainState:
+    """Reads a state of the same structure, shapes and dtypes as `skeleton`, whose values are not used.
+
+    `jax.eval_shape(functools.partial(init_state, config), key)` makes a skeleton for nothing.
+
+    Raises:
+        CheckpointError: damaged, of a newer format, or of another structure; says what was expected.
+    """
+    flat, header = _read(path)
+    expected = jax.tree_util.tree_flatten_with_path(_untyped(skeleton))[0]
+    names = [_name(key_path) for key_path, _ in expected]
+    if set(names) != set(flat):
+        odd = sorted(set(names) ^ set(flat))[0]
+        verb = "is missing" if odd in names else "was not expected"
+        raise CheckpointError(f"{path} is a checkpoint of another model or optimiser: {odd} {verb}")
+    for name, (_, leaf) in zip(names, expected, strict=True):
+        found = flat[name]
+        if found.shape != leaf.shape or found.dtype != leaf.dtype:
+            raise CheckpointError(
+                f"{path} is a checkpoint of another model: {name} must be {leaf.dtype}{list(leaf.shape)}; "
+                f"got {found.dtype}{list(found.shape)}"
+            )
+    structure = jax.tree.structure(_untyped(skeleton))
+    state: TrainState = jax.tree.unflatten(structure, [jax.numpy.asarray(flat[name]) for name in names])
+    return state._replace(key=jax.random.wrap_key_data(state.key, impl=header["key_impl"]))
+
+
+def load_params(path: Path) -> dict[str, Any]:
+    """Reads the parameters alone, as a nested dict of NumPy arrays.
+
+    Raises:
+        CheckpointError: damaged, or of a newer format.
+    """
+    flat, _ = _read(path)
+    prefix = f"params{arrays.SEPARATOR}"
+    return arrays.unflatten({name[len(prefix) :]: flat[name] for name in flat if name.startswith(prefix)})
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the metadata, checked against the sum."""
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            header = json.loads((file.metadata() or {})["mnist_jax"])
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        version, sha256 = int(header["format"]), str(header["sha256"])
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} must be a checkpoint; there is no such file") from None
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} must be a checkpoint of mnist-jax; it cannot be read: {error}"
+        ) from None
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path} must be of format {FORMAT} or older; got {version}; a newer mnist-jax reads it"
+        )
+    if (came := arrays.digest(flat)) != sha256:
+        raise CheckpointError(f"{path} is damaged: its arrays must have sha256 {sha256}; got {came}")
+    return flat, header
+
+
+def _untyped(state: TrainState) -> TrainState:
+    """The state with its key as plain numbers, which a file can hold."""
+
+    def data(key: Any) -> Any:
+        return jax.random.key_data(key)
+
+    key = jax.eval_shape(data, state.key) if isinstance(state.key, jax.ShapeDtypeStruct) else data(state.key)
+    return state._replace(key=key)
+
+
+def _flatten(state: TrainState) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_flatten_with_path(_untyped(state))[0]
+    return {_name(key_path): np.asarray(leaf) for key_path, leaf in leaves}
+
+
+def _name(key_path: Any) -> str:
+    return jax.tree_util.keystr(key_path, simple=True, separator=arrays.SEPARATOR)

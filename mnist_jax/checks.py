@@ -1,0 +1,66 @@
+"""The shape, dtype and range of images and labels, checked once, at the edge: NumPy alone."""
+
+from typing import Any
+
+import numpy as np
+
+from mnist_jax.errors import InputError
+from mnist_jax.specs import CLASSES, IMAGE_SHAPE
+
+
+def check_image_type(images: Any) -> None:
+    """Checks what is known of an array without reading it, so that it also works while tracing.
+
+    Raises:
+        InputError: the shape is not `[batch, 28, 28]`, or the dtype neither uint8 nor float32.
+    """
+    shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
+    if shape is None or len(shape) != 3 or tuple(shape[1:]) != IMAGE_SHAPE:
+        came = f"shape {tuple(shape)}" if shape is not None else type(images).__name__
+        raise InputError(f"images must be an array of shape [batch, 28, 28]; got {came}{_hint(shape)}")
+    if dtype not in (np.uint8, np.float32):
+        raise InputError(
+            f"images must be uint8 (0 to 255) or float32 (0 to 1); got {dtype}; convert them first"
+        )
+
+
+def check_images(images: Any) -> None:
+    """Checks shape, dtype and range.
+
+    Raises:
+        InputError: as `check_image_type`, or a float32 pixel is outside 0..1 or not a number.
+    """
+    check_image_type(images)
+    if images.dtype == np.float32 and images.size:
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0 and high <= 1):  # written so that NaN fails it
+            raise InputError(
+                f"float32 images must lie in 0..1; got {low:g}..{high:g}; "
+                "divide by 255, or pass the uint8 pixels as they are"
+            )
+
+
+def check_labels(labels: Any, count: int) -> None:
+    """Checks that there is one class number for each of `count` images.
+
+    Raises:
+        InputError: the shape, dtype or range is another.
+    """
+    shape, dtype = getattr(labels, "shape", None), getattr(labels, "dtype", None)
+    if shape != (count,):
+        came = f"shape {tuple(shape)}" if shape is not None else type(labels).__name__
+        raise InputError(f"labels must be an array with one entry for each of {count:,} images; got {came}")
+    if not np.issubdtype(np.dtype(dtype), np.integer):
+        raise InputError(f"labels must be integers from 0 to {CLASSES - 1}; got {dtype}")
+    if count and not (int(labels.min()) >= 0 and int(labels.max()) < CLASSES):
+        raise InputError(f"labels must lie in 0..{CLASSES - 1}; got {int(labels.min())}..{int(labels.max())}")
+
+
+def _hint(shape: Any) -> str:
+    if shape == IMAGE_SHAPE:
+        return "; add the batch axis: images[None]"
+    if shape is not None and len(shape) == 4 and 1 in (shape[1], shape[3]):
+        return "; drop the channel axis"
+    if shape is not None and len(shape) == 2 and shape[1] == 784:
+        return "; reshape to (-1, 28, 28)"
+    return ""

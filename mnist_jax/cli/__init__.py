@@ -1,0 +1,75 @@
+"""The command line: each command in a file of its own, put together here.
+
+Whatever goes wrong on purpose ends as one line on stderr. Exit codes: 0 done, 1 a check failed,
+2 bad usage or input, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from mnist_jax.cli import evaluate, export, presets, reproduce, train, verify
+from mnist_jax.cli.console import complain
+from mnist_jax.errors import DivergenceError, MnistJaxError
+
+app = typer.Typer(
+    help="Train digit classifiers in JAX, prove them, and run them anywhere as ONNX.",
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("mnist-jax"))  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+for _command in (
+    train.train,
+    evaluate.evaluate,
+    export.export,
+    verify.verify,
+    presets.presets,
+    reproduce.reproduce,
+):
+    app.command()(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns its exit code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        if not error.message:  # no command was given, and the help has been shown
+            return 2
+        complain(error.format_message())
+        return error.exit_code
+    except DivergenceError as error:
+        complain(str(error))
+        return 1
+    except MnistJaxError as error:
+        complain(str(error))
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+        return 2
+    if code == 130:
+        complain("interrupted")
+    return int(code or 0)

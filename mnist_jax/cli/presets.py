@@ -1,0 +1,40 @@
+"""`mnist-jax presets`."""
+
+from mnist_jax.cli import console, options
+from mnist_jax.presets import DEFAULT_PRESET, PRESETS
+from mnist_jax.specs import to_json
+
+
+def presets(as_json: options.Json = False) -> None:
+    """List the recipes.
+
+    Example: mnist-jax presets --json
+    """
+    if as_json:
+        console.print_json(
+            {
+                name: {
+                    **to_json(preset.config),
+                    "parameters": preset.config.model.parameters,
+                    "validation_fraction": preset.validation_fraction,
+                    "claim": preset.claim,
+                }
+                for name, preset in PRESETS.items()
+            }
+        )
+        return
+    from rich.table import Table
+
+    table = Table("preset", "network", "parameters", "epochs", "batch", "held out", "claimed", box=None)
+    for name, preset in PRESETS.items():
+        config = preset.config
+        table.add_row(
+            f"{name} (default)" if name == DEFAULT_PRESET else name,
+            str(config.model),
+            f"{config.model.parameters:,}",
+            str(config.epochs),
+            str(config.batch_size),
+            f"{preset.validation_fraction:.0%}",
+            preset.claim,
+        )
+    console.results().print(table)

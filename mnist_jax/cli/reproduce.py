@@ -1,0 +1,178 @@
+"""`mnist-jax reproduce`: what was claimed, and what comes out."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_jax import machine, runs
+from mnist_jax.cli import console, experiment, options
+from mnist_jax.errors import RunError, SpecError
+from mnist_jax.files import write_atomic
+from mnist_jax.presets import PRESETS, preset
+from mnist_jax.specs import Hyper, to_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mnist_jax.datasets import Dataset
+
+FORMAT = 1
+HEADINGS = "preset", "network", "epochs", "claimed", "measured", "worst", "best", "claim met", "ONNX = JAX"
+
+
+def reproduce(
+    seeds: Annotated[int, typer.Option(metavar="N", help="Networks per preset: seeds 0 to N-1.")] = 5,
+    preset_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--preset", metavar="P", help="One preset; may be repeated. [default: all]", show_default=False
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the result to FILE.json or FILE.md; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train every preset exactly as its row says, on MNIST, and compare with what is claimed for it.
+
+    Ends with exit code 1 if an ONNX file differs from JAX. A claim that is not met is a result.
+
+    Example: mnist-jax reproduce --seeds 5 --out table.md --out table.json
+    """
+    if seeds < 1:
+        raise SpecError(f"seeds must be a whole number of at least 1; got {seeds}")
+    recipes = {name: preset(name) for name in preset_names or PRESETS}
+    for path in out or []:
+        if path.suffix not in (".json", ".md"):
+            raise RunError(f"--out must name a .json or a .md file; got {path}")
+        if not path.parent.is_dir():
+            raise RunError(f"--out must name a file in a directory that exists; got {path}")
+
+    from mnist_jax.cli.process import start_jax
+
+    start_jax()
+    from mnist_jax.datasets import load
+
+    rows = []
+    for name, recipe in recipes.items():
+        data = load("mnist", data_dir, validation_fraction=recipe.validation_fraction)
+        networks = [_network(name, data, seed) for seed in range(seeds)]
+        rows.append(_row(name, networks))
+    result = {
+        "format": FORMAT,
+        "dataset": data.name,
+        "dataset_sha256": data.sha256,
+        "date": time.strftime("%Y-%m-%d"),
+        "device": machine.device(),
+        "versions": machine.versions(),
+        "presets": rows,
+    }
+    for path in out or []:
+        text = _markdown(result) if path.suffix == ".md" else _json(result)
+        write_atomic(path, text.encode())
+    if as_json:
+        console.print_json(result)
+    else:
+        console.results().print(_table(result))
+        console.results().print(_caption(result), soft_wrap=True)
+    if not all(row["onnx"]["passed"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _network(name: str, data: "Dataset", seed: int) -> dict[str, Any]:
+    """One trained network's figures."""
+    recipe = PRESETS[name]
+    run = runs.Run(name, recipe.config, Hyper(), seed, data.name, data.sha256, recipe.validation_fraction)
+    outcome = experiment.perform(run, data)
+    accuracy = experiment.accuracy(outcome.test)
+    seconds = sum(record.seconds for record in outcome.fit.history)
+    console.note(f"{name}, seed {seed}: {console.percent(accuracy)} in {seconds:.1f} s")
+    return {
+        "seed": seed,
+        "accuracy": accuracy,
+        "seconds": round(seconds, 3),
+        "onnx": outcome.parity._asdict(),
+    }
+
+
+def _row(name: str, networks: list[dict[str, Any]]) -> dict[str, Any]:
+    """A preset's line: claimed against measured."""
+    recipe = PRESETS[name]
+    accuracies = [network["accuracy"] for network in networks]
+    mean = statistics.fmean(accuracies)
+    proofs = [network["onnx"] for network in networks]
+    return {
+        "preset": name,
+        "network": str(recipe.config.model),
+        "parameters": recipe.config.model.parameters,
+        "config": to_json(recipe.config),
+        "validation_fraction": recipe.validation_fraction,
+        "claim": recipe.claim,
+        "mean": mean,
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "worst": min(accuracies),
+        "best": max(accuracies),
+        "claim_met": mean >= recipe.claimed,
+        "seconds": statistics.fmean(network["seconds"] for network in networks),
+        "onnx": {
+            "passed": all(proof["passed"] for proof in proofs),
+            "disagreements": sum(proof["disagreements"] for proof in proofs),
+            "max_abs_difference": max(proof["max_abs_difference"] for proof in proofs),
+        },
+        "networks": networks,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
+    return [
+        row["preset"],
+        row["network"],
+        str(row["config"]["epochs"]),
+        row["claim"],
+        f"{100 * row['mean']:.2f}{spread} %",
+        console.percent(row["worst"]),
+        console.percent(row["best"]),
+        "yes" if row["claim_met"] else "no",
+        f"{'yes' if row['onnx']['passed'] else 'NO'} ({row['onnx']['max_abs_difference']:.1e})",
+    ]
+
+
+def _table(result: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table(*HEADINGS, box=None)
+    for row in result["presets"]:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _markdown(result: dict[str, Any]) -> str:
+    lines = [HEADINGS, ["---"] * len(HEADINGS), *(_cells(row) for row in result["presets"])]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{_caption(result)}\n"
+
+
+def _json(result: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(result, indent=2, allow_nan=False) + "\n"
+
+
+def _caption(result: dict[str, Any]) -> str:
+    """What the figures were measured on, and what they are."""
+    seeds = len(result["presets"][0]["networks"])
+    packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return (
+        f"Test accuracy, mean ± standard deviation over {seeds} seeds, each network scored once on all "
+        f"test images of {result['dataset']}; in brackets the largest difference between ONNX Runtime's "
+        f"outputs and JAX's. {result['date']}, {result['device']}; {packages}."
+    )

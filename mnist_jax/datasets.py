@@ -1,0 +1,136 @@
+"""`load(name)`: a data set as uint8 NumPy arrays, split into training, validation and test."""
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mnist_jax import idx, sources, store
+from mnist_jax.checks import check_labels
+from mnist_jax.errors import DatasetError, InputError, SpecError
+from mnist_jax.specs import IMAGE_SHAPE
+from mnist_jax.types import Examples, HeldOut
+
+DATASETS = (*sources.SOURCES, "digits")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images to train on, to choose with, and to test with.
+
+    Attributes:
+        name: such as `mnist`.
+        sha256: of the four files' sums, unzipped; the same wherever the files came from.
+        classes: the ten names.
+        train: uint8 `[n, 28, 28]` and uint8 `[n]`.
+        validation: taken from the training set; None where its fraction is zero.
+        test: a type of its own, which `fit` does not take.
+    """
+
+    name: str
+    sha256: str
+    classes: tuple[str, ...]
+    train: Examples
+    validation: Examples | None
+    test: HeldOut
+
+
+def load(
+    name: str = "mnist",
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    validation_fraction: float = 0.1,
+    validation_seed: int | None = None,
+) -> Dataset:
+    """Loads a data set: from `data_dir`, else from the cache, else from the network.
+
+    Args:
+        name: `mnist`, `fashion_mnist` or `kmnist`; or `digits`, 1,797 real scans of 8x8 pixels that
+            come with scikit-learn, here scaled to 20x20 and centred in 28x28 as MNIST's are.
+        data_dir: a folder with the four official files, gzipped or not, or with a folder of the
+            data set's name that has them. Default: the environment variable `MNIST_JAX_DATA_DIR`.
+        validation_fraction: the share of the training set to hold out, 0 to below 1.
+        validation_seed: None takes it from the end, unshuffled, as Keras does; a number draws it.
+
+    Raises:
+        SpecError: no such data set, or no such fraction.
+        DatasetUnavailableError: it is not on this machine and cannot be fetched; says what was tried.
+        DatasetError: a file is damaged, or is not what it should be; says which, and what was expected.
+    """
+    if name not in DATASETS:
+        raise SpecError(f"data set must be one of {', '.join(DATASETS)}; got {name!r}")
+    if not 0 <= validation_fraction < 1:
+        raise SpecError(f"validation fraction must be at least 0 and below 1; got {validation_fraction!r}")
+    raws = _digits() if name == "digits" else store.read(name, _named_folder(data_dir))
+    train, test = _labelled(name, "training", *raws[:2]), _labelled(name, "test", *raws[2:])
+    kept, validation = _split(train, validation_fraction, validation_seed)
+    return Dataset(
+        name=name,
+        sha256=hashlib.sha256("".join(raw.sha256 for raw in raws).encode()).hexdigest(),
+        classes=sources.classes(name),
+        train=kept,
+        validation=validation,
+        test=HeldOut(*test),
+    )
+
+
+def _named_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    """The folder that the caller or the environment names, if any."""
+    named = data_dir if data_dir is not None else os.environ.get("MNIST_JAX_DATA_DIR") or None
+    if named is None:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        came = "it is a file" if folder.exists() else "it does not exist"
+        raise DatasetError(f"the data folder must be a directory with MNIST's four files; {folder}: {came}")
+    return folder
+
+
+def _labelled(name: str, part: str, images: store.Raw, labels: store.Raw) -> Examples:
+    """Images with their labels, once they fit each other."""
+    try:
+        check_labels(labels.array, len(images.array))
+    except InputError as error:
+        raise DatasetError(f"{name}'s {part} files do not fit each other: {error}") from None
+    if images.array.shape[1:] != IMAGE_SHAPE:
+        raise DatasetError(f"{name}'s {part} images must be 28x28; got {images.array.shape[1:]}")
+    return Examples(images.array, labels.array)
+
+
+def _split(train: Examples, fraction: float, seed: int | None) -> tuple[Examples, Examples | None]:
+    if fraction == 0:
+        return train, None
+    count = len(train.labels)
+    kept = math.floor(count * (1 - fraction))  # Keras's rounding
+    if kept in (0, count):
+        raise SpecError(f"validation fraction {fraction} must leave examples on both sides of {count:,}")
+    if seed is None:  # slices, which leave a memory map on the disk
+        first, last = slice(kept), slice(kept, None)
+        return Examples(train.images[first], train.labels[first]), Examples(
+            train.images[last], train.labels[last]
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    rows, held = np.sort(order[:kept]), np.sort(order[kept:])
+    return Examples(train.images[rows], train.labels[rows]), Examples(train.images[held], train.labels[held])
+
+
+def _digits() -> list[store.Raw]:
+    """scikit-learn's scans: the first 1,500 to train on, the last 297 to test."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images, labels = _frame(bunch.images * (255 / 16)), bunch.target.astype(np.uint8)
+    parts = images[:1500], labels[:1500], images[1500:], labels[1500:]
+    return [store.Raw(part, hashlib.sha256(idx.encode(part)).hexdigest()) for part in parts]
+
+
+def _frame(scans: np.ndarray) -> np.ndarray:
+    """8x8 pictures scaled to 20x20, bilinear, in the middle of 28x28: MNIST's margins."""
+    # Row i of the matrix says how much of each old pixel is in new pixel i.
+    position = ((np.arange(20) + 0.5) * 8 / 20 - 0.5).clip(0, 7)
+    weights = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(8)))
+    scaled = np.rint(weights @ scans @ weights.T).astype(np.uint8)
+    return np.pad(scaled, ((0, 0), (4, 4), (4, 4)))

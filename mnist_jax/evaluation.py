@@ -1,0 +1,66 @@
+"""Scores over every example of a set, whatever the batch size."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int32
+
+from mnist_jax.errors import InputError
+from mnist_jax.metrics import confusion_matrix, cross_entropy
+from mnist_jax.models import apply
+from mnist_jax.specs import MLP
+from mnist_jax.types import Array, Confusion, Examples, HeldOut, Params, Scalar
+
+
+class Evaluation(NamedTuple):
+    """What a network scores on a set.
+
+    Attributes:
+        loss: mean cross-entropy, in nats.
+        accuracy: the share of right answers.
+        confusion: int32 `[10, 10]`, row true class, column predicted class.
+        n: how many examples were counted, int32.
+    """
+
+    loss: Scalar
+    accuracy: Scalar
+    confusion: Confusion
+    n: Int32[Array, ""]
+
+
+def evaluate(
+    spec: MLP, params: Params, examples: Examples | HeldOut, *, batch_size: int = 1000
+) -> Evaluation:
+    """Evaluates every example once; the last batch is padded, and its padding not counted.
+
+    Raises:
+        InputError: there is no example, or a batch has no room for one.
+    """
+    count = examples.labels.shape[0]
+    if count < 1 or batch_size < 1:
+        raise InputError(
+            f"evaluation needs examples and a batch size of at least 1; got {count}, {batch_size}"
+        )
+    batch_size = min(batch_size, count)
+    batches = -(-count // batch_size)
+    rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+    images, labels = jnp.asarray(examples.images), jnp.asarray(examples.labels)
+
+    def add(sums: tuple[jax.Array, Confusion], rows: jax.Array) -> tuple[tuple[jax.Array, Confusion], None]:
+        loss, confusion = sums
+        counted = rows < count
+        taken = jnp.minimum(rows, count - 1)
+        logits = apply(spec, params, images[taken])
+        losses = cross_entropy(spec.output, logits, labels[taken])
+        matrix = confusion_matrix(logits.argmax(axis=-1), labels[taken], counted.astype(jnp.int32))
+        return (loss + jnp.where(counted, losses, 0).sum(), confusion + matrix), None
+
+    start = (jnp.zeros(()), jnp.zeros((10, 10), jnp.int32))
+    (loss, confusion), _ = jax.lax.scan(add, start, rows)
+    return Evaluation(
+        loss=loss / count,
+        accuracy=jnp.trace(confusion) / jnp.float32(count),
+        confusion=confusion,
+        n=confusion.sum(),
+    )

@@ -1,0 +1,64 @@
+"""Losses and scores as pure functions of arrays."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float32, Int32
+
+from mnist_jax.specs import CLASSES, Output
+from mnist_jax.types import Array, Confusion, Labels, Logits, Scalar
+
+
+class ClassScores(NamedTuple):
+    """Per class, float32 `[10]`; zero where nothing can be said, as in scikit-learn.
+
+    Attributes:
+        precision: of the images given this label, the share that deserved it.
+        recall: of the images of this class, the share that was given its label.
+        f1: the harmonic mean of the two.
+    """
+
+    precision: Float32[Array, "10"]
+    recall: Float32[Array, "10"]
+    f1: Float32[Array, "10"]
+
+
+def cross_entropy(
+    output: Output, logits: Logits, labels: Labels, label_smoothing: float | Scalar = 0.0
+) -> Float32[Array, "batch"]:
+    """The loss of each example, in nats.
+
+    A sigmoid network's ten outputs are divided by their sum first, as Keras does with its sparse
+    categorical cross-entropy; here in logarithms, where a saturated sigmoid loses nothing.
+
+    Args:
+        output: how logits become probabilities.
+        logits: `[batch, 10]`.
+        labels: `[batch]`.
+        label_smoothing: the share of the target that is spread over all classes.
+    """
+    scores = jax.nn.log_sigmoid(logits) if output == "sigmoid" else jnp.asarray(logits)
+    log_probabilities = scores - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+    true = jnp.take_along_axis(log_probabilities, labels[:, None].astype(jnp.int32), axis=-1)[:, 0]
+    return -((1 - label_smoothing) * true + label_smoothing * log_probabilities.mean(axis=-1))
+
+
+def confusion_matrix(
+    predicted: Labels, labels: Labels, weights: Int32[Array, "batch"] | None = None
+) -> Confusion:
+    """Counts: row true class, column predicted class, int32 `[10, 10]`; `weights` 0 leaves an example out."""
+    ones = jnp.ones(labels.shape, jnp.int32) if weights is None else weights
+    empty = jnp.zeros((CLASSES, CLASSES), jnp.int32)
+    return empty.at[labels.astype(jnp.int32), predicted.astype(jnp.int32)].add(ones)
+
+
+def class_scores(confusion: Confusion) -> ClassScores:
+    """Precision, recall and F1 of each class."""
+    hits = jnp.diagonal(jnp.asarray(confusion)).astype(jnp.float32)
+    predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
+    return ClassScores(
+        precision=hits / jnp.maximum(predicted, 1),
+        recall=hits / jnp.maximum(actual, 1),
+        f1=2 * hits / jnp.maximum(predicted + actual, 1),
+    )

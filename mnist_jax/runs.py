@@ -1,0 +1,143 @@
+"""A run directory: what was asked for, what came out, and the trained network.
+
+config.json              the run: network, settings, seed, data set, versions
+history.csv              a line per epoch
+metrics.json             the scores, the confusion matrix, the ONNX proof
+checkpoint.safetensors   the training state
+model.onnx, model.json   the network for other runtimes, and what it says of itself
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_jax import specs
+from mnist_jax.errors import RunError, SpecError
+from mnist_jax.files import write_atomic
+
+if TYPE_CHECKING:
+    from mnist_jax.train import EpochRecord
+
+FORMAT = 1
+CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
+CHECKPOINT, MODEL = "checkpoint.safetensors", "model.onnx"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `config.json` says: enough to repeat the run.
+
+    Attributes:
+        preset: the recipe it started from.
+        config, hyper: the settings as they were used.
+        seed: of the run's key.
+        dataset: its name.
+        dataset_sha256: its sum.
+        validation_fraction: what was held out of the training set, at its end.
+    """
+
+    preset: str
+    config: specs.Config
+    hyper: specs.Hyper
+    seed: int
+    dataset: str
+    dataset_sha256: str
+    validation_fraction: float
+
+
+@contextmanager
+def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]:
+    """Makes a new run directory, this process's alone; takes it away again if the body fails early.
+
+    Whoever creates `config.json` has the directory, so two runs never share one. If the body fails
+    before it has written anything else, nothing is left behind.
+
+    Raises:
+        RunError: there is something in it already, or it cannot be written.
+    """
+    values = {**asdict(run), "hyper": run.hyper._asdict(), "format": FORMAT, "versions": dict(versions)}
+    created = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RunError(f"a run needs a new or an empty directory; {folder} holds other files")
+        with (folder / CONFIG).open("x") as file:
+            file.write(json.dumps(values, indent=2) + "\n")
+    except FileExistsError:
+        reason = "another run has just taken it" if folder.is_dir() else "it is a file"
+        raise RunError(f"a run needs a directory of its own; {folder}: {reason}") from None
+    except OSError as error:
+        raise RunError(f"a run needs a directory that can be written; {folder}: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        if [path.name for path in folder.iterdir()] == [CONFIG]:
+            (folder / CONFIG).unlink()
+            if created:
+                folder.rmdir()
+        raise
+
+
+def read(folder: Path) -> Run:
+    """What a run directory's `config.json` says.
+
+    Raises:
+        RunError: it is not a run directory, or its config is damaged or of a newer format.
+    """
+    values = _read_json(folder, CONFIG)
+    if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
+        raise RunError(f"{folder / CONFIG} must be of format {FORMAT} or older; got {values.get('format')!r}")
+    expected = {field.name for field in fields(Run)}
+    if missing := sorted(expected - set(values)):
+        raise RunError(f"{folder / CONFIG} is damaged: it lacks {', '.join(missing)}")
+    try:
+        hyper = specs.Hyper(**values["hyper"])
+        specs.check_hyper(hyper)
+        config = specs.from_json(values["config"])
+    except (SpecError, TypeError) as error:
+        raise RunError(f"{folder / CONFIG} is damaged: {error}") from None
+    return Run(**{name: values[name] for name in expected} | {"config": config, "hyper": hyper})
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """A finished run's `metrics.json`.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    return _read_json(folder, METRICS)
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Writes `metrics.json`."""
+    write_atomic(folder / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_history(folder: Path, history: Sequence["EpochRecord"]) -> None:
+    """Writes `history.csv`: a header, and a line per epoch; what was not measured is empty."""
+    from mnist_jax.train import EpochRecord
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in history)
+    write_atomic(folder / HISTORY, text.getvalue().encode())
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        values = json.loads((folder / name).read_bytes())
+    except OSError:
+        raise RunError(
+            f"{folder} must be a run directory, as `mnist-jax train` makes it; it has no {name}"
+        ) from None
+    except ValueError as error:
+        raise RunError(f"{folder / name} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise RunError(f"{folder / name} is damaged: it must hold a JSON object; got {type(values).__name__}")
+    return values

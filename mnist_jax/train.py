@@ -1,0 +1,238 @@
+"""How training works, from one step to a whole run.
+
+    init_state    parameters, Adam's moments, a step count and a key, from one key
+    train_step    one batch: gradient of the loss, one update
+    train_epoch   one pass: shuffle, then `train_step` in a `lax.scan`, all in one program
+    fit           the plain Python loop around it: compile, time, watch, report
+
+The first three are pure functions that neither jit nor donate, to be used inside `jit`, `vmap` or
+`scan`. `config` is static; `hyper` is a pytree of scalars, so that one program can train many runs.
+Randomness comes from position alone: the state's key and its step say what happens next.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Bool, Float32, Int32
+
+from mnist_jax.checks import check_images, check_labels
+from mnist_jax.errors import DivergenceError, InputError
+from mnist_jax.evaluation import evaluate
+from mnist_jax.metrics import cross_entropy
+from mnist_jax.models import apply, init
+from mnist_jax.specs import Config, Hyper, check_hyper
+from mnist_jax.types import Array, Examples, HeldOut, Key, Params, Scalar
+
+
+class TrainState(NamedTuple):
+    """All that training needs to go on.
+
+    Attributes:
+        params: the network's.
+        opt_state: Adam's moments.
+        step: updates made so far, int32.
+        key: the run's own; never changes.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    step: Int32[Array, ""]
+    key: Key
+
+
+class StepMetrics(NamedTuple):
+    """What a step saw before its update; an epoch has one entry per step.
+
+    Attributes:
+        loss: the batch's mean.
+        correct: how many of the batch were right.
+        size: examples in the batch.
+    """
+
+    loss: Float32[Array, "*steps"]
+    correct: Int32[Array, "*steps"]
+    size: Int32[Array, "*steps"]
+
+
+def optimizer(config: Config, hyper: Hyper) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay; made inside the trace, so that `hyper` may be traced."""
+    return optax.adamw(
+        hyper.learning_rate, config.b1, config.b2, config.epsilon, weight_decay=hyper.weight_decay
+    )
+
+
+def init_state(config: Config, key: Key) -> TrainState:
+    """The state before the first step."""
+    init_key, run_key = jax.random.split(key)
+    params = init(config.model, init_key)
+    opt_state = optimizer(config, Hyper()).init(params)
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), run_key)
+
+
+def train_step(
+    config: Config, hyper: Hyper, state: TrainState, batch: Examples
+) -> tuple[TrainState, StepMetrics]:
+    """One update from one batch."""
+
+    def loss_of(params: Params) -> tuple[Scalar, Array]:
+        logits = apply(config.model, params, batch.images)
+        losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
+        correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels)).sum(dtype=jnp.int32)
+        return losses.mean(), correct
+
+    (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = optimizer(config, hyper).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
+    return TrainState(params, opt_state, state.step + 1, state.key), metrics
+
+
+def train_epoch(
+    config: Config, hyper: Hyper, state: TrainState, train: Examples
+) -> tuple[TrainState, StepMetrics]:
+    """One pass over `train` in a new order; the last batch may be smaller, and counts all the same."""
+    count = train.labels.shape[0]
+    steps, rest = divmod(count, config.batch_size)
+    epoch = state.step // (steps + bool(rest))
+    order = jax.random.permutation(jax.random.fold_in(state.key, epoch), count)
+    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
+
+    def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
+        return train_step(config, hyper, state, Examples(images[rows], labels[rows]))
+
+    full = order[: count - rest].reshape(steps, config.batch_size)
+    state, metrics = jax.lax.scan(body, state, full)
+    if rest:
+        state, last = body(state, order[count - rest :])
+        metrics = jax.tree.map(jnp.append, metrics, last)
+    return state, metrics
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of a run's history.
+
+    Attributes:
+        epoch: counted from 1.
+        loss, accuracy: over the epoch's steps, each measured before its update, as Keras reports them.
+        validation_loss, validation_accuracy: after the epoch; None without a validation set.
+        seconds: of training alone, on the clock from its start until its result is ready.
+        images_per_second: the training set's size by `seconds`.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float
+    images_per_second: float
+
+
+class Fit(NamedTuple):
+    """A finished run: its last state, its history, and the seconds that compiling took."""
+
+    state: TrainState
+    history: list[EpochRecord]
+    compile_seconds: float
+
+
+# Donation gives the old state's memory to the new one, so the caller's arrays must not go in here.
+_train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
+_evaluate = jax.jit(evaluate, static_argnums=0, static_argnames="batch_size")
+
+
+@jax.jit
+def _all_finite(params: Params) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+def fit(
+    config: Config,
+    train: Examples,
+    validation: Examples | None = None,
+    *,
+    key: Key,
+    hyper: Hyper = Hyper(),
+    callback: Callable[[EpochRecord, TrainState], None] | None = None,
+) -> Fit:
+    """Trains from scratch for `config.epochs`, on JAX's default device.
+
+    Args:
+        config: the network and how to train it.
+        train: what to learn from; goes to the device once, and stays.
+        validation: scored after each epoch.
+        key: the run's only source of randomness. Same key, same machine: same bits.
+        hyper: the numbers of this run.
+        callback: called after each epoch with its record and the state, which the next epoch takes
+            over: copy what is to be kept.
+
+    Raises:
+        SpecError: a number in `hyper` is out of range.
+        InputError: images or labels are not what they must be, or fewer than a batch.
+        DivergenceError: the loss or a parameter became NaN or infinite; has the last finite state.
+    """
+    check_hyper(hyper)
+    _check(config, train, validation)
+    hyper = jax.tree.map(jnp.float32, hyper)
+    train = jax.device_put(train)
+    validation = jax.device_put(validation)
+    state = init_state(config, key)
+    start = time.perf_counter()
+    run_epoch = _train_epoch.lower(config, hyper, state, train).compile()
+    compile_seconds = time.perf_counter() - start
+
+    history: list[EpochRecord] = []
+    for epoch in range(1, config.epochs + 1):
+        before = jax.tree.map(jnp.copy, state)
+        start = time.perf_counter()
+        state, steps = jax.block_until_ready(run_epoch(hyper, state, train))
+        seconds = time.perf_counter() - start
+        losses, sizes = np.asarray(steps.loss, np.float64), np.asarray(steps.size)
+        if not np.isfinite(losses).all() or not _all_finite(state.params):
+            raise DivergenceError(_diverged(epoch, losses, float(hyper.learning_rate)), before, history)
+        scores = None if validation is None else _evaluate(config.model, state.params, validation)
+        record = EpochRecord(
+            epoch=epoch,
+            loss=float(losses @ sizes / sizes.sum()),
+            accuracy=float(np.asarray(steps.correct).sum() / sizes.sum()),
+            validation_loss=None if scores is None else float(scores.loss),
+            validation_accuracy=None if scores is None else float(scores.accuracy),
+            seconds=seconds,
+            images_per_second=len(train.labels) / seconds,
+        )
+        history.append(record)
+        if callback is not None:
+            callback(record, state)
+    return Fit(state, history, compile_seconds)
+
+
+def _check(config: Config, train: Examples, validation: Examples | None) -> None:
+    for name, examples in (("train", train), ("validation", validation)):
+        if isinstance(examples, HeldOut):
+            raise InputError(
+                f"{name} must be Examples; got the held-out test set, which is for evaluate alone"
+            )
+        if examples is not None:
+            check_images(examples.images)
+            check_labels(examples.labels, len(examples.images))
+    if config.batch_size > len(train.labels):
+        raise InputError(
+            f"batch size ({config.batch_size:,}) must be at most the number of training examples "
+            f"({len(train.labels):,})"
+        )
+
+
+def _diverged(epoch: int, losses: np.ndarray, learning_rate: float) -> str:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    where = f"step {bad[0] + 1} (loss {losses[bad[0]]})" if bad.size else f"step {losses.size} (a parameter)"
+    return (
+        f"training left the finite numbers in epoch {epoch}, {where}; "
+        f"try a learning rate below {learning_rate:g}"
+    )

@@ -1,0 +1,105 @@
+"""JAX at its strictest, no network, no cache but the tests' own, and the data sets that tests share."""
+
+import gzip
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+# Read when JAX starts: several devices on the CPU, so that a wrong assumption of one shows.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+
+import jax
+import numpy as np
+import pytest
+
+from mnist_jax import idx, sources
+from mnist_jax.datasets import Dataset, load
+from mnist_jax.specs import MLP, Config
+from mnist_jax.train import Fit, fit
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_legacy_prng_key", "error")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own; the user's data folder only where a test asks for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.delenv("MNIST_JAX_DATA_DIR", raising=False)
+        yield folder / "mnist-jax"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections leave this machine for nobody."""
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX and not str(address[0]).startswith("127."):  # type: ignore[index]
+            raise OSError("the tests have no network")
+        connect(self, address)  # type: ignore[arg-type]
+
+    def guarded_resolve(host: object, *args: object, **kwargs: object) -> object:
+        if host not in ("127.0.0.1", "localhost"):
+            raise socket.gaierror("the tests have no network")
+        return resolve(host, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_resolve)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture(scope="session")
+def trained(digits: Dataset) -> tuple[Config, Fit]:
+    """A small network that has learned something."""
+    config = Config(MLP((50, 50), ("relu", "relu")), epochs=8)
+    return config, fit(config, digits.train, digits.validation, key=jax.random.key(0))
+
+
+@pytest.fixture
+def fake_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset) -> Path:
+    """A folder with `digits` as MNIST's four files, whose sums are pinned for the test; and an empty cache."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    assert digits.validation is not None
+    images = np.concatenate([digits.train.images, digits.validation.images])
+    labels = np.concatenate([digits.train.labels, digits.validation.labels])
+    files = []
+    arrays = (images, labels, digits.test.images, digits.test.labels)
+    for file, array in zip(sources.SOURCES["mnist"].files, arrays, strict=True):
+        raw = idx.encode(np.asarray(array))
+        zipped = gzip.compress(raw, mtime=0)
+        (folder / f"{file.name}.gz").write_bytes(zipped)
+        sums = hashlib.sha256(zipped).hexdigest(), hashlib.sha256(raw).hexdigest()
+        files.append(replace(file, size=len(zipped), sha256=sums[0], raw_sha256=sums[1]))
+    source = replace(sources.SOURCES["mnist"], files=tuple(files), mirrors=("http://127.0.0.1:9/",))
+    monkeypatch.setitem(sources.SOURCES, "mnist", source)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder with the real MNIST, or a skip that says why."""
+    named = os.environ.get("MNIST_JAX_TEST_DATA_DIR")
+    if named:
+        return Path(named).resolve()
+    pytest.skip("real MNIST: set MNIST_JAX_DATA_DIR to the folder with its four files")
+
+
+def pytest_configure() -> None:
+    # Kept under another name, since tests run without the variable that the library reads.
+    if named := os.environ.get("MNIST_JAX_DATA_DIR"):
+        os.environ["MNIST_JAX_TEST_DATA_DIR"] = named

@@ -1,0 +1,160 @@
+"""Downloads, from servers on this machine that behave well and badly."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import tensorflow_datasets as tfds
+
+from mnist_jax import fetch, sources
+from mnist_jax.datasets import load
+from mnist_jax.errors import DatasetUnavailableError
+from mnist_jax.sources import Source
+
+
+class Mirror(ThreadingHTTPServer):
+    """Serves a folder, or misbehaves."""
+
+    def __init__(self, folder: Path, manner: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.manner, self.closing = folder, manner, threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Mirror
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        if self.server.manner == "unavailable":
+            self.send_error(503)
+            return
+        if self.server.manner == "silent":
+            self.server.closing.wait(20)
+            return
+        data = (self.server.folder / self.path.lstrip("/")).read_bytes()
+        if self.server.manner == "damaged":
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if body:
+            self.wfile.write(data if self.server.manner != "stalling" else data[: len(data) // 2])
+            if self.server.manner == "stalling":
+                self.wfile.flush()
+                self.server.closing.wait(20)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirrors(fake_mnist: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """MNIST's mirrors behave as the test's parameter says; gives the cache folder."""
+    servers = [Mirror(fake_mnist, manner) for manner in request.param]
+    threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers]
+    for thread in threads:
+        thread.start()
+    source = replace(sources.SOURCES["mnist"], mirrors=tuple(server.url for server in servers))
+    monkeypatch.setitem(sources.SOURCES, "mnist", source)
+    monkeypatch.setattr(fetch, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(fetch, "PROBE_SECONDS", 1.0)
+    yield fake_mnist.parent / "cache" / "mnist-jax" / "mnist"
+    for server, thread in zip(servers, threads, strict=True):
+        server.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("mirrors", [["good"]], indirect=True)
+def test_a_data_set_is_fetched_verified_and_kept(mirrors: Path) -> None:
+    data = load("mnist")
+    assert len(data.train.labels) == 1350
+    names = {path.name for path in mirrors.iterdir()}
+    assert names == {f"{f.name}{end}" for f in sources.SOURCES["mnist"].files for end in ("", ".gz", ".stamp")}
+
+
+@pytest.mark.parametrize(
+    "mirrors", [["unavailable", "good"], ["damaged", "good"], ["stalling", "good"], ["silent", "good"]], indirect=True
+)
+def test_the_second_mirror_is_tried_where_the_first_fails(mirrors: Path) -> None:
+    assert len(load("mnist").train.labels) == 1350
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "reason"),
+    [
+        (["unavailable"], "HTTP 503"),
+        (["damaged"], "(?i)checksum"),
+        (["stalling"], "nothing arrived for 2 s"),
+        (["silent"], "no answer within 1 s|timed out"),
+    ],
+    indirect=["mirrors"],
+)
+def test_a_failed_download_says_why_and_leaves_nothing(mirrors: Path, reason: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(DatasetUnavailableError, match=reason) as refusal:
+        load("mnist")
+    assert "\n" not in str(refusal.value)
+    assert time.perf_counter() - start < 20
+    assert not list(mirrors.iterdir())
+
+
+@pytest.mark.parametrize("mirrors", [["good"]], indirect=True)
+def test_a_damaged_file_in_the_cache_is_fetched_again(mirrors: Path) -> None:
+    load("mnist")
+    name = sources.SOURCES["mnist"].files[3].name
+    (mirrors / name).unlink()
+    (mirrors / f"{name}.gz").write_bytes(b"damaged")
+    assert len(load("mnist").test.labels) == 297
+
+
+@pytest.mark.parametrize("mirrors", [["good"]], indirect=True)
+def test_two_that_fetch_at_once_do_no_harm(mirrors: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: load("mnist"), range(2))
+    assert first.sha256 == second.sha256
+    assert not list(mirrors.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
+def test_the_sums_are_those_that_tensorflow_datasets_pins(name: str) -> None:
+    pinned = tfds.core.download.checksums.get_all_url_infos()
+    source: Source = sources.SOURCES[name]
+    for file in source.files:
+        info = pinned[f"{source.mirrors[0]}{file.name}.gz"]
+        assert (info.checksum, info.size) == (file.sha256, file.size)
+
+
+def test_the_probe_gives_up_on_a_name_that_is_never_resolved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = threading.Event()
+
+    def resolve(*_: object, **__: object) -> None:
+        release.wait(5)
+        raise socket.gaierror("too late")
+
+    monkeypatch.setattr(fetch, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    source = replace(sources.SOURCES["mnist"], mirrors=("http://mirror.invalid/",))
+    start = time.perf_counter()
+    with pytest.raises(DatasetUnavailableError, match="no answer within 0 s"):
+        fetch.fetch(source, list(source.files), tmp_path)
+    release.set()
+    assert time.perf_counter() - start < 2

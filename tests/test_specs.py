@@ -1,0 +1,87 @@
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+
+from mnist_jax.errors import SpecError
+from mnist_jax.presets import DEFAULT_PRESET, PRESETS, preset
+from mnist_jax.specs import MLP, Config, Hyper, check_hyper, from_json, to_json
+
+# Worked out by hand: for each layer, inputs x outputs + outputs.
+COUNTS = {
+    "mlp-100": 78_400 + 100 + 1_000 + 10,
+    "mlp-100-sigmoid": 78_400 + 100 + 1_000 + 10,
+    "mlp-50-50-sigmoid": 39_200 + 50 + 2_500 + 50 + 500 + 10,
+    "mlp-128-64-32": 100_352 + 128 + 8_192 + 64 + 2_048 + 32 + 320 + 10,
+    "mlp-128-64": 100_352 + 128 + 8_192 + 64 + 640 + 10,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
+def test_presets_have_as_many_parameters_as_worked_out_by_hand(name: str, count: int) -> None:
+    assert preset(name).config.model.parameters == count
+
+
+def test_the_five_presets_are_what_their_sources_say() -> None:
+    rows = {
+        name: (p.config.model.hidden, p.config.model.activations, p.config.model.output, p.config.epochs)
+        for name, p in PRESETS.items()
+    }
+    assert rows == {
+        "mlp-100": ((100,), ("relu",), "softmax", 25),
+        "mlp-100-sigmoid": ((100,), ("relu",), "sigmoid", 10),
+        "mlp-50-50-sigmoid": ((50, 50), ("relu", "relu"), "sigmoid", 10),
+        "mlp-128-64-32": ((128, 64, 32), ("relu", "sigmoid", "sigmoid"), "softmax", 10),
+        "mlp-128-64": ((128, 64), ("relu", "relu"), "softmax", 10),
+    }
+    assert PRESETS["mlp-100"].validation_fraction == 0.2
+    assert {p.config.batch_size for p in PRESETS.values()} == {32}
+    assert {(p.config.b1, p.config.b2, p.config.epsilon) for p in PRESETS.values()} == {(0.9, 0.999, 1e-7)}
+    assert DEFAULT_PRESET == "mlp-128-64"
+
+
+def test_specs_are_hashable_and_equal_by_value() -> None:
+    assert hash(MLP((3,), ("relu",))) == hash(MLP([3], ["relu"]))  # type: ignore[arg-type]
+    assert Config(MLP((), ())) == Config(MLP((), ()))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MLP((0,), ("relu",)), "a hidden width must be a whole number of at least 1; got 0"),
+        (lambda: MLP((True,), ("relu",)), "a hidden width must be a whole number of at least 1; got True"),
+        (lambda: MLP(100, ("relu",)), "hidden must be a tuple with one entry per hidden layer; got 100"),  # type: ignore[arg-type]
+        (
+            lambda: MLP((3,), ("swish",)),  # type: ignore[arg-type]
+            "activation must be one of relu, sigmoid, tanh, gelu; got 'swish'",
+        ),
+        (lambda: MLP((3, 3), ("relu",)), "one entry per hidden layer; got 2 widths and 1 activations"),
+        (lambda: MLP((), (), "argmax"), "output must be one of softmax, sigmoid; got 'argmax'"),  # type: ignore[arg-type]
+        (lambda: MLP((), (), initializer="zeros"), "initializer must be one of glorot_uniform, he_normal"),  # type: ignore[arg-type]
+        (lambda: Config(MLP((), ()), epochs=0), "epochs must be a whole number of at least 1; got 0"),
+        (lambda: Config(MLP((), ()), batch_size=-1), "batch size must be a whole number of at least 1; got -1"),
+        (lambda: Config(MLP((), ()), epsilon=math.nan), "epsilon must be a number below 1, at least 0; got nan"),
+        (lambda: Config("mlp-100"), "model must be an MLP; got 'mlp-100'"),  # type: ignore[arg-type]
+        (lambda: check_hyper(Hyper(learning_rate=0)), "learning rate must be a number, above 0; got 0"),
+        (lambda: check_hyper(Hyper(learning_rate=math.nan)), "learning rate must be a number, above 0; got nan"),
+        (lambda: check_hyper(Hyper(learning_rate=math.inf)), "learning rate must be a number, above 0; got inf"),
+        (lambda: check_hyper(Hyper(weight_decay=-1)), "weight decay must be a number, at least 0; got -1"),
+        (lambda: check_hyper(Hyper(label_smoothing=1)), "label smoothing must be a number below 1, at least 0"),
+        (lambda: preset("mlp-1000"), "preset must be one of mlp-100, .*; got 'mlp-1000'"),
+    ],
+)
+def test_what_cannot_be_says_what_must_hold_and_what_came(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make()
+
+
+def test_config_survives_json() -> None:
+    for recipe in PRESETS.values():
+        assert from_json(json.loads(json.dumps(to_json(recipe.config)))) == recipe.config
+
+
+@pytest.mark.parametrize("values", [None, {}, {"model": 3}, {"model": {}}, [], {"epochs": 1}])
+def test_a_damaged_config_is_refused(values: object) -> None:
+    with pytest.raises(SpecError, match="must have the fields"):
+        from_json(values)  # type: ignore[arg-type]
