@@ -60,7 +60,7 @@ def evaluate(
     (loss, confusion), _ = jax.lax.scan(add, start, rows)
     return Evaluation(
         loss=loss / count,
-        accuracy=jnp.trace(confusion) / jnp.float32(count),
+        accuracy=jnp.trace(confusion).astype(jnp.float32) / count,
         confusion=confusion,
         n=confusion.sum(),
     )

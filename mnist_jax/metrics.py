@@ -38,9 +38,9 @@ def cross_entropy(
         labels: `[batch]`.
         label_smoothing: the share of the target that is spread over all classes.
     """
-    scores = jax.nn.log_sigmoid(logits) if output == "sigmoid" else jnp.asarray(logits)
-    log_probabilities = scores - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
-    true = jnp.take_along_axis(log_probabilities, labels[:, None].astype(jnp.int32), axis=-1)[:, 0]
+    scores = jax.nn.log_sigmoid(logits) if output == "sigmoid" else logits
+    log_probabilities = jax.nn.log_softmax(scores)
+    true = jnp.take_along_axis(log_probabilities, jnp.asarray(labels, jnp.int32)[:, None], axis=-1)[:, 0]
     return -((1 - label_smoothing) * true + label_smoothing * log_probabilities.mean(axis=-1))
 
 
@@ -48,15 +48,15 @@ def confusion_matrix(
     predicted: Labels, labels: Labels, weights: Int32[Array, "batch"] | None = None
 ) -> Confusion:
     """Counts: row true class, column predicted class, int32 `[10, 10]`; `weights` 0 leaves an example out."""
-    ones = jnp.ones(labels.shape, jnp.int32) if weights is None else weights
-    empty = jnp.zeros((CLASSES, CLASSES), jnp.int32)
-    return empty.at[labels.astype(jnp.int32), predicted.astype(jnp.int32)].add(ones)
+    counts = jnp.ones(labels.shape, jnp.int32) if weights is None else weights
+    cells = jnp.asarray(labels, jnp.int32), jnp.asarray(predicted, jnp.int32)
+    return jnp.zeros((CLASSES, CLASSES), jnp.int32).at[cells].add(counts)
 
 
 def class_scores(confusion: Confusion) -> ClassScores:
     """Precision, recall and F1 of each class."""
-    hits = jnp.diagonal(jnp.asarray(confusion)).astype(jnp.float32)
-    predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
+    counts = confusion.astype(jnp.float32)
+    hits, predicted, actual = jnp.diagonal(counts), counts.sum(axis=0), counts.sum(axis=1)
     return ClassScores(
         precision=hits / jnp.maximum(predicted, 1),
         recall=hits / jnp.maximum(actual, 1),

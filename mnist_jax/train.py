@@ -83,7 +83,7 @@ def train_step(
     def loss_of(params: Params) -> tuple[Scalar, Array]:
         logits = apply(config.model, params, batch.images)
         losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
-        correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels)).sum(dtype=jnp.int32)
+        correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum()
         return losses.mean(), correct
 
     (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -21,7 +22,6 @@ from mnist_jax.specs import MLP, Config
 from mnist_jax.train import Fit, fit
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_legacy_prng_key", "error")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -103,3 +103,18 @@ def pytest_configure() -> None:
     # Kept under another name, since tests run without the variable that the library reads.
     if named := os.environ.get("MNIST_JAX_DATA_DIR"):
         os.environ["MNIST_JAX_TEST_DATA_DIR"] = named
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switches the tests' own checks of array types off, to see what users see."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def strict_dtypes() -> Iterator[None]:
+    """No implicit promotion: our own arithmetic states its dtypes. (optax's does not, so training can't.)"""
+    with jax.numpy_dtype_promotion("strict"):
+        yield

@@ -1,0 +1,62 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from mnist_jax.metrics import class_scores, confusion_matrix, cross_entropy
+from mnist_jax.specs import Output
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 10, 200)
+LOGITS = jnp.asarray(RNG.normal(size=(200, 10)) * 3, jnp.float32)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_the_loss_is_kerass_on_the_normalised_output(output: Output) -> None:
+    z = np.asarray(LOGITS, np.float64)
+    shares = np.exp(z) if output == "softmax" else 1 / (1 + np.exp(-z))
+    shares /= shares.sum(-1, keepdims=True)
+    expected = -np.log(shares[np.arange(200), LABELS])
+    np.testing.assert_allclose(cross_entropy(output, LOGITS, LABELS), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_hand_worked_losses() -> None:
+    flat = jnp.zeros((1, 10))
+    label = np.array([3])
+    for output in ("softmax", "sigmoid"):
+        np.testing.assert_allclose(cross_entropy(output, flat, label), [np.log(10)], rtol=1e-6)  # type: ignore[arg-type]
+    two = flat.at[0, 3].set(np.log(9.0))  # softmax gives class 3 a half
+    np.testing.assert_allclose(cross_entropy("softmax", two, label), [np.log(2)], rtol=1e-6)
+    # Smoothed by 0.2: 0.8 x log 2 + 0.2 x (log 2 + 9 log 18) / 10.
+    expected = 0.8 * np.log(2) + 0.02 * (np.log(2) + 9 * np.log(18))
+    np.testing.assert_allclose(cross_entropy("softmax", two, label, 0.2), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [100.0, 1e4])
+def test_saturated_logits_keep_a_finite_loss(scale: float) -> None:
+    logits = jnp.asarray(np.sign(RNG.normal(size=(50, 10))) * scale, jnp.float32)
+    for output in ("softmax", "sigmoid"):
+        assert np.isfinite(cross_entropy(output, logits, LABELS[:50])).all()  # type: ignore[arg-type]
+    # All ten sigmoids vanish; divided by their sum, they are still a tenth each.
+    np.testing.assert_allclose(cross_entropy("sigmoid", jnp.full((1, 10), -scale), np.array([0])), [np.log(10)], rtol=1e-5)
+
+
+def test_scores_are_scikit_learns() -> None:
+    predicted = np.where(RNG.random(200) < 0.7, LABELS, RNG.integers(0, 9, 200))  # class 9 is rare
+    confusion = confusion_matrix(predicted, LABELS)
+    np.testing.assert_array_equal(confusion, sklearn.metrics.confusion_matrix(LABELS, predicted, labels=range(10)))
+    found = class_scores(confusion)
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        LABELS, predicted, labels=range(10), zero_division=0.0
+    )
+    for ours, theirs in zip(found, expected[:3], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_classes_that_never_occur_score_zero() -> None:
+    scores = class_scores(confusion_matrix(np.array([0, 0]), np.array([0, 1])))
+    np.testing.assert_allclose(scores.precision[:3], [0.5, 0, 0])
+    np.testing.assert_allclose(scores.recall[:3], [1, 0, 0])
+    np.testing.assert_allclose(scores.f1[:3], [2 / 3, 0, 0], rtol=1e-6)

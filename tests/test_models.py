@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnist_jax.errors import InputError
+from mnist_jax.models import apply, init, predict
+from mnist_jax.presets import PRESETS
+from mnist_jax.specs import MLP, Activation
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+KEY = jax.random.key(0)
+
+
+def by_hand(spec: MLP, params: object, images: np.ndarray) -> np.ndarray:
+    """The network in NumPy, in double precision."""
+    functions = {
+        "relu": lambda x: np.maximum(x, 0),
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "tanh": np.tanh,
+        "gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    }
+    hidden = images.reshape(len(images), -1).astype(np.float64) / 255
+    for index in range(len(spec.widths) - 1):
+        layer = params[f"Dense_{index}"]  # type: ignore[index]
+        hidden = hidden @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
+        if index < len(spec.activations):
+            hidden = functions[spec.activations[index]](hidden)
+    return np.asarray(hidden)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu"])
+def test_a_network_is_what_numpy_makes_of_it(activation: Activation) -> None:
+    spec = MLP((20, 30), (activation, activation))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, init(spec, KEY))
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    logits = apply(spec, params, images)
+    assert (logits.shape, logits.dtype) == ((5, 10), jnp.float32)
+    np.testing.assert_allclose(logits, by_hand(spec, params, images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_are_as_many_as_the_spec_says_and_biases_zero(name: str) -> None:
+    spec = PRESETS[name].config.model
+    params = init(spec, KEY)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == spec.parameters
+    for index, (fan_in, fan_out) in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
+        layer = params[f"Dense_{index}"]
+        assert layer["kernel"].shape == (fan_in, fan_out)
+        assert not layer["bias"].any()
+        limit = np.sqrt(6 / (fan_in + fan_out))  # Glorot uniform
+        assert abs(layer["kernel"]).max() <= limit
+        np.testing.assert_allclose(layer["kernel"].std(), limit / np.sqrt(3), rtol=0.15)
+
+
+def test_he_normal_has_its_own_spread() -> None:
+    kernel = init(MLP((500,), ("relu",), initializer="he_normal"), KEY)["Dense_0"]["kernel"]
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 784), rtol=0.02)
+
+
+def test_bytes_and_fractions_give_the_same() -> None:
+    spec = MLP((20,), ("relu",))
+    params = init(spec, KEY)
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    np.testing.assert_allclose(
+        apply(spec, params, images), apply(spec, params, (images / 255).astype(np.float32)), atol=1e-6
+    )
+
+
+def test_predictions_are_softmax_or_ten_sigmoids() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    for output in ("softmax", "sigmoid"):
+        spec = MLP((20,), ("relu",), output)  # type: ignore[arg-type]
+        params = init(spec, KEY)
+        logits = np.asarray(apply(spec, params, images), np.float64)
+        powers = np.exp(logits)
+        expected = powers / powers.sum(-1, keepdims=True) if output == "softmax" else 1 / (1 + 1 / powers)
+        np.testing.assert_allclose(predict(spec, params, images), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((28, 28), np.uint8), r"shape \[batch, 28, 28\]; got shape \(28, 28\); add the batch axis"),
+        (np.zeros((2, 28, 28, 1), np.uint8), r"got shape \(2, 28, 28, 1\); drop the channel axis"),
+        (np.zeros((2, 784), np.uint8), r"got shape \(2, 784\); reshape to \(-1, 28, 28\)"),
+        (np.zeros((2, 28, 28), np.int32), r"uint8 \(0 to 255\) or float32 \(0 to 1\); got int32"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_other_shapes_and_dtypes_are_refused_while_tracing(images: np.ndarray, message: str) -> None:
+    spec = MLP((), ())
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(lambda images: apply(spec, init(spec, KEY), images), images)
