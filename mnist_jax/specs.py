@@ -144,8 +144,9 @@ def from_json(values: Mapping[str, Any]) -> Config:
     Raises:
         SpecError: a field is missing, unknown, or holds what it cannot.
     """
-    model = _fields(MLP, "model", values.get("model") if isinstance(values, Mapping) else None)
-    return Config(**{**_fields(Config, "config", values), "model": MLP(**model)})
+    settings = _fields(Config, "config", values)
+    model = MLP(**_fields(MLP, "model", settings["model"]))
+    return Config(**{**settings, "model": model})
 
 
 def _fields(kind: type[MLP] | type[Config], name: str, values: Any) -> dict[str, Any]:

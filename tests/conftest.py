@@ -43,14 +43,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     connect, resolve = socket.socket.connect, socket.getaddrinfo
 
     def guarded_connect(self: socket.socket, address: object) -> None:
-        if self.family != socket.AF_UNIX and not str(address[0]).startswith("127."):  # type: ignore[index]
+        if self.family != socket.AF_UNIX and not str(address[0]).startswith("127."):
             raise OSError("the tests have no network")
-        connect(self, address)  # type: ignore[arg-type]
+        connect(self, address)
 
     def guarded_resolve(host: object, *args: object, **kwargs: object) -> object:
         if host not in ("127.0.0.1", "localhost"):
             raise socket.gaierror("the tests have no network")
-        return resolve(host, *args, **kwargs)  # type: ignore[arg-type]
+        return resolve(host, *args, **kwargs)
 
     monkeypatch.setattr(socket.socket, "connect", guarded_connect)
     monkeypatch.setattr(socket, "getaddrinfo", guarded_resolve)
@@ -70,7 +70,7 @@ def trained(digits: Dataset) -> tuple[Config, Fit]:
 
 @pytest.fixture
 def fake_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset) -> Path:
-    """A folder with `digits` as MNIST's four files, whose sums are pinned for the test; and an empty cache."""
+    """A folder with `digits` as MNIST's four files, pinned for the test; and an empty cache."""
     folder = tmp_path / "data"
     folder.mkdir()
     assert digits.validation is not None

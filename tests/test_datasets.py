@@ -79,7 +79,10 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: data[:-1], r"must be [\d,]+ bytes with sha256 \w{64}; got [\d,]+ bytes with sha256 \w{64}"),
+        (
+            lambda data: data[:-1],
+            r"must be [\d,]+ bytes with sha256 \w{64}; got [\d,]+ bytes with sha256 \w{64}",
+        ),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "with sha256"),
         (lambda data: b"", "got 0 bytes"),
     ],
@@ -88,7 +91,7 @@ def test_a_wrong_sum_names_the_file_what_was_expected_and_what_came(
     fake_mnist: Path, tmp_path: Path, damage: object, message: str
 ) -> None:
     path = fake_mnist / f"{NAMES[2]}.gz"
-    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DatasetError, match=message) as refusal:
         load("mnist", fake_mnist)
     assert str(path) in str(refusal.value)
@@ -101,7 +104,9 @@ def test_a_raw_file_with_another_sum_is_refused(fake_mnist: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DatasetError, match=r"train-labels-idx1-ubyte must be sha256 \w{64}; got sha256 \w{64}"):
+    with pytest.raises(
+        DatasetError, match=r"train-labels-idx1-ubyte must be sha256 \w{64}; got sha256 \w{64}"
+    ):
         load("mnist", fake_mnist)
 
 
@@ -127,9 +132,13 @@ def test_raw_files_without_a_pinned_sum_are_checked_by_their_structure(tmp_path:
         return load("fashion_mnist", tmp_path)
 
     assert attempt("", np.zeros(0)).classes[9] == "Ankle boot"
-    with pytest.raises(DatasetError, match=r"training files do not fit each other: labels must lie in 0..9; got 0..10"):
+    with pytest.raises(
+        DatasetError, match=r"training files do not fit each other: labels must lie in 0..9; got 0..10"
+    ):
         attempt(NAMES[1], np.arange(20, dtype=np.uint8) % 11)
-    with pytest.raises(DatasetError, match=r"test files do not fit each other: .* each of 10 images; got shape \(9,\)"):
+    with pytest.raises(
+        DatasetError, match=r"test files do not fit each other: .* each of 10 images; got shape \(9,\)"
+    ):
         attempt(NAMES[3], np.arange(9, dtype=np.uint8))
     with pytest.raises(DatasetError, match="test images must be 28x28"):
         attempt(NAMES[2], np.zeros((10, 28, 27), np.uint8))
@@ -140,15 +149,17 @@ def test_raw_files_without_a_pinned_sum_are_checked_by_their_structure(tmp_path:
 
 def test_a_missing_file_is_named(fake_mnist: Path) -> None:
     (fake_mnist / f"{NAMES[3]}.gz").unlink()
-    with pytest.raises(DatasetError, match=r"all four files of mnist, .*; t10k-labels-idx1-ubyte.gz not found"):
+    with pytest.raises(
+        DatasetError, match=r"all four files of mnist, .*; t10k-labels-idx1-ubyte.gz not found"
+    ):
         load("mnist", fake_mnist)
 
 
 def test_a_data_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="must be a directory .*: it does not exist"):
+    with pytest.raises(DatasetError, match=r"must be a directory .*: it does not exist"):
         load("mnist", tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match="must be a directory .*: it is a file"):
+    with pytest.raises(DatasetError, match=r"must be a directory .*: it is a file"):
         load("mnist", tmp_path / "file")
 
 
@@ -158,13 +169,21 @@ def test_without_a_network_one_clear_error_comes_soon(fake_mnist: Path, tmp_path
         load("mnist", tmp_path)
     assert time.perf_counter() - start < 10
     message = str(refusal.value)
-    for part in ("mnist is not in", str(tmp_path), "tried http://127.0.0.1:9/ (", "--data-dir", "MNIST_JAX_DATA_DIR"):
+    for part in (
+        "mnist is not in",
+        str(tmp_path),
+        "tried http://127.0.0.1:9/ (",
+        "--data-dir",
+        "MNIST_JAX_DATA_DIR",
+    ):
         assert part in message
     assert not list(tmp_path.glob("cache/mnist-jax/mnist/*"))
 
 
 def test_unknown_names_and_fractions_are_refused() -> None:
-    with pytest.raises(SpecError, match="data set must be one of mnist, fashion_mnist, kmnist, digits; got 'emnist'"):
+    with pytest.raises(
+        SpecError, match="data set must be one of mnist, fashion_mnist, kmnist, digits; got 'emnist'"
+    ):
         load("emnist")
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(SpecError, match="validation fraction must be at least 0 and below 1"):
@@ -192,7 +211,7 @@ def test_validation_is_the_end_of_the_training_set_or_drawn_by_seed() -> None:
 
 def test_digits_are_the_scans_in_mnists_frame(digits: Dataset) -> None:
     scans = sklearn.datasets.load_digits()
-    images = np.concatenate([digits.train.images, digits.validation.images, digits.test.images])  # type: ignore[union-attr]
+    images = np.concatenate([digits.train.images, digits.validation.images, digits.test.images])
     assert images.shape == (1797, 28, 28)
     frame = images.copy()
     frame[:, 4:24, 4:24] = 0

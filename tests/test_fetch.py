@@ -63,7 +63,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirrors(fake_mnist: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def mirrors(
+    fake_mnist: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """MNIST's mirrors behave as the test's parameter says; gives the cache folder."""
     servers = [Mirror(fake_mnist, manner) for manner in request.param]
     threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers]
@@ -86,11 +88,15 @@ def test_a_data_set_is_fetched_verified_and_kept(mirrors: Path) -> None:
     data = load("mnist")
     assert len(data.train.labels) == 1350
     names = {path.name for path in mirrors.iterdir()}
-    assert names == {f"{f.name}{end}" for f in sources.SOURCES["mnist"].files for end in ("", ".gz", ".stamp")}
+    assert names == {
+        f"{f.name}{end}" for f in sources.SOURCES["mnist"].files for end in ("", ".gz", ".stamp")
+    }
 
 
 @pytest.mark.parametrize(
-    "mirrors", [["unavailable", "good"], ["damaged", "good"], ["stalling", "good"], ["silent", "good"]], indirect=True
+    "mirrors",
+    [["unavailable", "good"], ["damaged", "good"], ["stalling", "good"], ["silent", "good"]],
+    indirect=True,
 )
 def test_the_second_mirror_is_tried_where_the_first_fails(mirrors: Path) -> None:
     assert len(load("mnist").train.labels) == 1350

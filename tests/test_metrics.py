@@ -26,7 +26,7 @@ def test_hand_worked_losses() -> None:
     flat = jnp.zeros((1, 10))
     label = np.array([3])
     for output in ("softmax", "sigmoid"):
-        np.testing.assert_allclose(cross_entropy(output, flat, label), [np.log(10)], rtol=1e-6)  # type: ignore[arg-type]
+        np.testing.assert_allclose(cross_entropy(output, flat, label), [np.log(10)], rtol=1e-6)
     two = flat.at[0, 3].set(np.log(9.0))  # softmax gives class 3 a half
     np.testing.assert_allclose(cross_entropy("softmax", two, label), [np.log(2)], rtol=1e-6)
     # Smoothed by 0.2: 0.8 x log 2 + 0.2 x (log 2 + 9 log 18) / 10.
@@ -38,15 +38,19 @@ def test_hand_worked_losses() -> None:
 def test_saturated_logits_keep_a_finite_loss(scale: float) -> None:
     logits = jnp.asarray(np.sign(RNG.normal(size=(50, 10))) * scale, jnp.float32)
     for output in ("softmax", "sigmoid"):
-        assert np.isfinite(cross_entropy(output, logits, LABELS[:50])).all()  # type: ignore[arg-type]
+        assert np.isfinite(cross_entropy(output, logits, LABELS[:50])).all()
     # All ten sigmoids vanish; divided by their sum, they are still a tenth each.
-    np.testing.assert_allclose(cross_entropy("sigmoid", jnp.full((1, 10), -scale), np.array([0])), [np.log(10)], rtol=1e-5)
+    np.testing.assert_allclose(
+        cross_entropy("sigmoid", jnp.full((1, 10), -scale), np.array([0])), [np.log(10)], rtol=1e-5
+    )
 
 
 def test_scores_are_scikit_learns() -> None:
     predicted = np.where(RNG.random(200) < 0.7, LABELS, RNG.integers(0, 9, 200))  # class 9 is rare
     confusion = confusion_matrix(predicted, LABELS)
-    np.testing.assert_array_equal(confusion, sklearn.metrics.confusion_matrix(LABELS, predicted, labels=range(10)))
+    np.testing.assert_array_equal(
+        confusion, sklearn.metrics.confusion_matrix(LABELS, predicted, labels=range(10))
+    )
     found = class_scores(confusion)
     expected = sklearn.metrics.precision_recall_fscore_support(
         LABELS, predicted, labels=range(10), zero_division=0.0

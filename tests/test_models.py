@@ -23,7 +23,7 @@ def by_hand(spec: MLP, params: object, images: np.ndarray) -> np.ndarray:
     }
     hidden = images.reshape(len(images), -1).astype(np.float64) / 255
     for index in range(len(spec.widths) - 1):
-        layer = params[f"Dense_{index}"]  # type: ignore[index]
+        layer = params[f"Dense_{index}"]
         hidden = hidden @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
         if index < len(spec.activations):
             hidden = functions[spec.activations[index]](hidden)
@@ -71,7 +71,7 @@ def test_bytes_and_fractions_give_the_same() -> None:
 def test_predictions_are_softmax_or_ten_sigmoids() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
     for output in ("softmax", "sigmoid"):
-        spec = MLP((20,), ("relu",), output)  # type: ignore[arg-type]
+        spec = MLP((20,), ("relu",), output)
         params = init(spec, KEY)
         logits = np.asarray(apply(spec, params, images), np.float64)
         powers = np.exp(logits)

@@ -42,7 +42,7 @@ def test_the_five_presets_are_what_their_sources_say() -> None:
 
 
 def test_specs_are_hashable_and_equal_by_value() -> None:
-    assert hash(MLP((3,), ("relu",))) == hash(MLP([3], ["relu"]))  # type: ignore[arg-type]
+    assert hash(MLP((3,), ("relu",))) == hash(MLP([3], ["relu"]))
     assert Config(MLP((), ())) == Config(MLP((), ()))
 
 
@@ -51,23 +51,38 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
     [
         (lambda: MLP((0,), ("relu",)), "a hidden width must be a whole number of at least 1; got 0"),
         (lambda: MLP((True,), ("relu",)), "a hidden width must be a whole number of at least 1; got True"),
-        (lambda: MLP(100, ("relu",)), "hidden must be a tuple with one entry per hidden layer; got 100"),  # type: ignore[arg-type]
+        (lambda: MLP(100, ("relu",)), "hidden must be a tuple with one entry per hidden layer; got 100"),
         (
-            lambda: MLP((3,), ("swish",)),  # type: ignore[arg-type]
+            lambda: MLP((3,), ("swish",)),
             "activation must be one of relu, sigmoid, tanh, gelu; got 'swish'",
         ),
         (lambda: MLP((3, 3), ("relu",)), "one entry per hidden layer; got 2 widths and 1 activations"),
-        (lambda: MLP((), (), "argmax"), "output must be one of softmax, sigmoid; got 'argmax'"),  # type: ignore[arg-type]
-        (lambda: MLP((), (), initializer="zeros"), "initializer must be one of glorot_uniform, he_normal"),  # type: ignore[arg-type]
+        (lambda: MLP((), (), "argmax"), "output must be one of softmax, sigmoid; got 'argmax'"),
+        (lambda: MLP((), (), initializer="zeros"), "initializer must be one of glorot_uniform, he_normal"),
         (lambda: Config(MLP((), ()), epochs=0), "epochs must be a whole number of at least 1; got 0"),
-        (lambda: Config(MLP((), ()), batch_size=-1), "batch size must be a whole number of at least 1; got -1"),
-        (lambda: Config(MLP((), ()), epsilon=math.nan), "epsilon must be a number below 1, at least 0; got nan"),
-        (lambda: Config("mlp-100"), "model must be an MLP; got 'mlp-100'"),  # type: ignore[arg-type]
+        (
+            lambda: Config(MLP((), ()), batch_size=-1),
+            "batch size must be a whole number of at least 1; got -1",
+        ),
+        (
+            lambda: Config(MLP((), ()), epsilon=math.nan),
+            "epsilon must be a number below 1, at least 0; got nan",
+        ),
+        (lambda: Config("mlp-100"), "model must be an MLP; got 'mlp-100'"),
         (lambda: check_hyper(Hyper(learning_rate=0)), "learning rate must be a number, above 0; got 0"),
-        (lambda: check_hyper(Hyper(learning_rate=math.nan)), "learning rate must be a number, above 0; got nan"),
-        (lambda: check_hyper(Hyper(learning_rate=math.inf)), "learning rate must be a number, above 0; got inf"),
+        (
+            lambda: check_hyper(Hyper(learning_rate=math.nan)),
+            "learning rate must be a number, above 0; got nan",
+        ),
+        (
+            lambda: check_hyper(Hyper(learning_rate=math.inf)),
+            "learning rate must be a number, above 0; got inf",
+        ),
         (lambda: check_hyper(Hyper(weight_decay=-1)), "weight decay must be a number, at least 0; got -1"),
-        (lambda: check_hyper(Hyper(label_smoothing=1)), "label smoothing must be a number below 1, at least 0"),
+        (
+            lambda: check_hyper(Hyper(label_smoothing=1)),
+            "label smoothing must be a number below 1, at least 0",
+        ),
         (lambda: preset("mlp-1000"), "preset must be one of mlp-100, .*; got 'mlp-1000'"),
     ],
 )
@@ -84,4 +99,4 @@ def test_config_survives_json() -> None:
 @pytest.mark.parametrize("values", [None, {}, {"model": 3}, {"model": {}}, [], {"epochs": 1}])
 def test_a_damaged_config_is_refused(values: object) -> None:
     with pytest.raises(SpecError, match="must have the fields"):
-        from_json(values)  # type: ignore[arg-type]
+        from_json(values)

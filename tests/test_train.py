@@ -1,4 +1,4 @@
-"""Training as equations: a scan is a loop, a vmapped run is a lone run, and the same key gives the same bits."""
+"""Training as equations: a scan is a loop, a vmapped run is a lone run, the same key gives the same bits."""
 
 import functools
 from dataclasses import replace
@@ -25,7 +25,9 @@ HYPER = Hyper(*map(jnp.float32, Hyper()))
 
 @pytest.fixture(scope="module")
 def examples(digits: Dataset) -> Examples:
-    return Examples(digits.train.images[:200], digits.train.labels[:200])  # six batches of 32, and 8 left over
+    return Examples(
+        digits.train.images[:200], digits.train.labels[:200]
+    )  # six batches of 32, and 8 left over
 
 
 def leaves_close(a: object, b: object, tolerance: float) -> None:
@@ -56,12 +58,16 @@ def test_a_step_is_adam_written_out_by_hand(examples: Examples) -> None:
     state, m, v, params = start, None, None, start.params
 
     def loss(params: object) -> jax.Array:
-        return cross_entropy("softmax", apply(CONFIG.model, params, batch.images), batch.labels, 0.05).mean()  # type: ignore[arg-type]
+        return cross_entropy("softmax", apply(CONFIG.model, params, batch.images), batch.labels, 0.05).mean()
 
     for t in (1, 2, 3):
         state, _ = train_step(CONFIG, hyper, state, batch)
         g = jax.grad(loss)(params)
-        m = jax.tree.map(lambda g: 0.1 * g, g) if m is None else jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+        m = (
+            jax.tree.map(lambda g: 0.1 * g, g)
+            if m is None
+            else jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+        )
         v = (
             jax.tree.map(lambda g: 0.001 * g**2, g)
             if v is None
@@ -102,7 +108,9 @@ def test_vmapped_runs_equal_lone_runs(examples: Examples) -> None:
     epoch = jax.jit(functools.partial(train_epoch, CONFIG))
     hypers = Hyper(rates, jnp.float32([0, 0.1, 0]), jnp.float32([0, 0, 0.1]))
     states = jax.vmap(functools.partial(init_state, CONFIG))(keys)
-    many, _ = jax.jit(jax.vmap(functools.partial(train_epoch, CONFIG), in_axes=(0, 0, None)))(hypers, states, examples)
+    many, _ = jax.jit(jax.vmap(functools.partial(train_epoch, CONFIG), in_axes=(0, 0, None)))(
+        hypers, states, examples
+    )
     for i in range(3):
         lone, _ = epoch(jax.tree.map(lambda x, i=i: x[i], hypers), init_state(CONFIG, keys[i]), examples)
         leaves_close(jax.tree.map(lambda x, i=i: x[i], many.params), lone.params, 1e-4)
@@ -113,7 +121,9 @@ def test_epochs_can_be_scanned_by_the_user(examples: Examples) -> None:
         state, metrics = train_epoch(CONFIG, HYPER, state, examples)
         return state, metrics.loss.mean()
 
-    scanned, losses = jax.jit(lambda state: jax.lax.scan(body, state, None, length=3))(init_state(CONFIG, KEY))
+    scanned, losses = jax.jit(lambda state: jax.lax.scan(body, state, None, length=3))(
+        init_state(CONFIG, KEY)
+    )
     state = init_state(CONFIG, KEY)
     for _ in range(3):
         state, _ = jax.jit(train_epoch, static_argnums=0)(CONFIG, HYPER, state, examples)
@@ -148,7 +158,9 @@ def test_fit_learns_and_writes_its_history(digits: Dataset) -> None:
         callback=lambda record, state: records.append((record, int(state.step))),
     )
     assert [record.epoch for record in run.history] == list(range(1, 9))
-    assert records == [(record, 43 * record.epoch) for record in run.history]  # 1,350 examples: 42 batches and a rest
+    assert records == [
+        (record, 43 * record.epoch) for record in run.history
+    ]  # 1,350 examples: 42 batches and a rest
     first, last = run.history[0], run.history[-1]
     assert last.loss < first.loss / 3
     assert last.accuracy > 0.95
@@ -166,17 +178,23 @@ def test_without_validation_there_are_no_validation_scores(examples: Examples) -
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 def test_history_counts_every_example_of_the_epoch(examples: Examples, output: str) -> None:
     """With a rate too small to change anything, an epoch's loss is the whole set's."""
-    config = Config(MLP((16,), ("relu",), output), epochs=1, batch_size=33)  # type: ignore[arg-type]
+    config = Config(MLP((16,), ("relu",), output), epochs=1, batch_size=33)
     run = fit(config, examples, key=KEY, hyper=Hyper(learning_rate=1e-12))
     logits = apply(config.model, run.state.params, examples.images)
     loss = cross_entropy(config.model.output, logits, examples.labels).mean()
     assert run.history[0].loss == pytest.approx(float(loss), rel=1e-4)
-    assert run.history[0].accuracy == pytest.approx(float((logits.argmax(-1) == examples.labels).mean()), abs=0.006)
+    assert run.history[0].accuracy == pytest.approx(
+        float((logits.argmax(-1) == examples.labels).mean()), abs=0.006
+    )
 
 
-def test_a_run_that_leaves_the_finite_numbers_says_where_and_keeps_the_last_finite_state(examples: Examples) -> None:
+def test_a_run_that_leaves_the_finite_numbers_says_where_and_keeps_the_last_finite_state(
+    examples: Examples,
+) -> None:
     images = (examples.images / np.float32(255)).astype(np.float32)
-    with pytest.raises(DivergenceError, match=r"in epoch 1, step \d .*; try a learning rate below 1e\+38") as refusal:
+    with pytest.raises(
+        DivergenceError, match=r"in epoch 1, step \d .*; try a learning rate below 1e\+38"
+    ) as refusal:
         fit(CONFIG, Examples(images, examples.labels), key=KEY, hyper=Hyper(learning_rate=1e38))
     assert refusal.value.history == []
     start = init_state(CONFIG, KEY)
@@ -207,7 +225,7 @@ def test_bad_input_is_refused_before_anything_runs(digits: Dataset, examples: Ex
     ]
     for arguments, message in bad:
         with pytest.raises(InputError, match=message):
-            fit(CONFIG, *arguments, key=KEY)  # type: ignore[arg-type, call-overload]
+            fit(CONFIG, *arguments, key=KEY)
     with pytest.raises(SpecError, match="learning rate must be a number, above 0; got nan"):
         fit(CONFIG, examples, key=KEY, hyper=Hyper(learning_rate=float("nan")))
 

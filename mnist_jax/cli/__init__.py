@@ -51,12 +51,11 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        if not error.message:  # no command was given, and the help has been shown
-            return 2
-        complain(error.format_message())
+        if message := error.format_message():  # it is empty where the help has been shown instead
+            complain(message)
         return error.exit_code
     except DivergenceError as error:
         complain(str(error))

@@ -25,10 +25,10 @@ def print_json(value: Any) -> None:
 
 
 def results() -> "Console":
-    """Where tables for people go."""
+    """Where tables for people go: folded to the terminal, but not in a file or a pipe."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def percent(share: float) -> str:

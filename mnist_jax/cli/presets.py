@@ -23,13 +23,14 @@ def presets(as_json: options.Json = False) -> None:
             }
         )
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("preset", "network", "parameters", "epochs", "batch", "held out", "claimed", box=None)
+    name_column = Column("preset", no_wrap=True)
+    table = Table(name_column, "network", "parameters", "epochs", "batch", "held out", "claimed", box=None)
     for name, preset in PRESETS.items():
         config = preset.config
         table.add_row(
-            f"{name} (default)" if name == DEFAULT_PRESET else name,
+            f"{name} *" if name == DEFAULT_PRESET else name,
             str(config.model),
             f"{config.model.parameters:,}",
             str(config.epochs),
@@ -37,4 +38,6 @@ def presets(as_json: options.Json = False) -> None:
             f"{preset.validation_fraction:.0%}",
             preset.claim,
         )
-    console.results().print(table)
+    out = console.results()
+    out.print(table)
+    out.print("\n * used where none is named")

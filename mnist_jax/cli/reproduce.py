@@ -83,7 +83,7 @@ def reproduce(
         console.print_json(result)
     else:
         console.results().print(_table(result))
-        console.results().print(_caption(result), soft_wrap=True)
+        console.results().print(_caption(result))
     if not all(row["onnx"]["passed"] for row in rows):
         raise typer.Exit(1)
 
@@ -148,9 +148,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _table(result: dict[str, Any]) -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*HEADINGS, box=None)
+    table = Table(Column(HEADINGS[0], no_wrap=True), *HEADINGS[1:], box=None)
     for row in result["presets"]:
         table.add_row(*_cells(row))
     return table

@@ -60,6 +60,6 @@ def verify(
     if as_json:
         console.print_json(found)
     else:
-        console.results().print(f"{path} {proof_line(found)}", soft_wrap=True)
+        console.results().print(f"{path} {proof_line(found)}")
     if not result.passed:
         raise typer.Exit(1)

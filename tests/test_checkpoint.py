@@ -1,0 +1,129 @@
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from mnist_jax import arrays, checkpoint
+from mnist_jax.datasets import Dataset
+from mnist_jax.errors import CheckpointError
+from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.train import Fit, TrainState, init_state, train_epoch
+
+
+def skeleton(config: Config) -> TrainState:
+    return jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
+
+
+@pytest.fixture
+def saved(tmp_path: Path, trained: tuple[Config, Fit]) -> Path:
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path, trained[1].state, {"preset": "mine"})
+    return path
+
+
+def test_a_state_comes_back_bit_for_bit_and_trains_on_alike(
+    saved: Path, trained: tuple[Config, Fit], digits: Dataset
+) -> None:
+    config, run = trained
+    loaded = checkpoint.load(saved, skeleton(config))
+    epoch = jax.jit(functools.partial(train_epoch, config, Hyper()))
+    for before, after in (
+        (run.state, loaded),
+        (epoch(run.state, digits.train)[0], epoch(loaded, digits.train)[0]),
+    ):
+        assert jax.tree.structure(before) == jax.tree.structure(after)
+        assert jax.random.key_impl(before.key) == jax.random.key_impl(after.key)
+        for state in (before, after):
+            assert jax.random.key_data(state.key).tolist() == jax.random.key_data(run.state.key).tolist()
+        for a, b in zip(jax.tree.leaves(before[:3]), jax.tree.leaves(after[:3]), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_parameters_alone_are_plain_numpy(saved: Path, trained: tuple[Config, Fit]) -> None:
+    params = checkpoint.load_params(saved)
+    assert jax.tree.structure(params) == jax.tree.structure(trained[1].state.params)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(trained[1].state.params), strict=True):
+        assert type(a) is np.ndarray
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_metadata_is_readable_by_anybody(saved: Path) -> None:
+    with safetensors.safe_open(saved, "np") as file:
+        metadata = json.loads(file.metadata()["mnist_jax"])
+        names = set(file.keys())
+    assert metadata["preset"] == "mine"
+    assert metadata["format"] == 1
+    assert {"params/Dense_0/kernel", "opt_state/0/mu/Dense_0/kernel", "step", "key"} <= names
+
+
+def test_every_flipped_bit_in_the_arrays_is_noticed(saved: Path, trained: tuple[Config, Fit]) -> None:
+    data = saved.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    for position in np.random.default_rng(0).integers(start, len(data), 20):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << int(position % 8)
+        saved.write_bytes(flipped)
+        with pytest.raises(
+            CheckpointError, match=r"is damaged: its arrays must have sha256 \w{64}; got \w{64}"
+        ):
+            checkpoint.load_params(saved)
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 100, 5_000, -1])
+def test_a_truncated_file_is_refused(saved: Path, length: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:length])
+    with pytest.raises(CheckpointError, match="must be a checkpoint of mnist-jax; it cannot be read"):
+        checkpoint.load_params(saved)
+
+
+def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        checkpoint.load_params(tmp_path / "nothing")
+    foreign = tmp_path / "foreign"
+    safetensors.numpy.save_file({"x": np.zeros(3)}, foreign)
+    with pytest.raises(CheckpointError, match="must be a checkpoint of mnist-jax"):
+        checkpoint.load_params(foreign)
+
+
+def test_a_newer_format_is_refused(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, trained: tuple[Config, Fit]
+) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    checkpoint.save(saved, trained[1].state, {})
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="must be of format 1 or older; got 2"):
+        checkpoint.load_params(saved)
+
+
+def test_a_checkpoint_of_another_model_names_the_first_difference(
+    saved: Path, trained: tuple[Config, Fit]
+) -> None:
+    config = trained[0]
+    deeper = replace(config, model=MLP((50, 50, 50), ("relu",) * 3))
+    with pytest.raises(CheckpointError, match=r"of another model or optimiser: .*Dense_3/bias is missing"):
+        checkpoint.load(saved, skeleton(deeper))
+    wider = replace(config, model=MLP((50, 51), ("relu", "relu")))
+    with pytest.raises(CheckpointError, match=r"Dense_1/bias must be float32\[51\]; got float32\[50\]"):
+        checkpoint.load(saved, skeleton(wider))
+
+
+def test_names_and_digests_of_arrays() -> None:
+    tree = {"a": {"b": np.arange(3.0), "c": np.int32(1)}}
+    flat = arrays.flatten(tree)
+    assert list(flat) == ["a/b", "a/c"]
+    assert arrays.digest(arrays.flatten(arrays.unflatten(flat))) == arrays.digest(
+        dict(reversed(flat.items()))
+    )
+    for other in (
+        {"a/b": np.arange(3.0)},
+        {"a/b": np.arange(3.0).astype(np.float32)},
+        {"a/b": np.zeros((3, 1))},
+    ):
+        assert arrays.digest(other) != arrays.digest({"a/b": np.zeros(3)})

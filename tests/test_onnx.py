@@ -1,0 +1,244 @@
+"""The exporter, the classifier and the proof; and that the proof can fail."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+import mnist_onnx
+from mnist_jax import arrays
+from mnist_jax.datasets import Dataset
+from mnist_jax.errors import InputError, ModelError, SpecError
+from mnist_jax.models import apply, init, predict
+from mnist_jax.presets import PRESETS
+from mnist_jax.specs import MLP, Activation, Config
+from mnist_jax.train import Fit
+from mnist_onnx import Classifier, parity, save, to_onnx
+
+KEY = jax.random.key(0)
+
+
+def as_numpy(params: object) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = jax.tree.map(np.asarray, params)
+    return found
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_presets_file_equals_jax(name: str, digits: Dataset) -> None:
+    spec = PRESETS[name].config.model
+    params = jax.tree.map(lambda leaf: leaf * 2 + 0.05, init(spec, KEY))
+    for input_ in ("uint8", "float32"):
+        for output in ("probabilities", "logits"):
+            model = to_onnx(spec, params, input=input_, output=output)
+            onnx.checker.check_model(model, full_check=True)
+            result = parity(spec, params, model, digits.test.images)
+            assert result.passed, result
+            assert (result.n, result.noise, result.disagreements) == (297, 256, 0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu"])
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_every_activation_is_exported_exactly(activation: Activation, output: str, digits: Dataset) -> None:
+    spec = MLP((40, 30), (activation, activation), output)
+    params = jax.tree.map(lambda leaf: leaf * 3 + 0.1, init(spec, KEY))
+    assert parity(spec, params, to_onnx(spec, params), digits.test.images).passed
+
+
+def test_a_linear_classifier_has_no_hidden_layer(digits: Dataset) -> None:
+    spec = MLP((), ())
+    params = init(spec, KEY)
+    model = to_onnx(spec, params)
+    assert [node.op_type for node in model.graph.node] == ["Cast", "Mul", "Flatten", "Gemm", "Softmax"]
+    assert parity(spec, params, model, digits.test.images).passed
+
+
+def test_the_graph_is_as_small_as_it_can_be() -> None:
+    spec = PRESETS["mlp-100"].config.model
+    model = to_onnx(spec, init(spec, KEY), input="float32", output="logits")
+    assert [node.op_type for node in model.graph.node] == ["Flatten", "Gemm", "Relu", "Gemm"]
+    assert (model.opset_import[0].version, model.ir_version) == (17, 8)
+    assert len(model.SerializeToString()) < 4 * spec.parameters + 2_500
+
+
+def edit(model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> onnx.ModelProto:
+    mutant = onnx.ModelProto()
+    mutant.CopyFrom(model)
+    (tensor,) = [t for t in mutant.graph.initializer if t.name == name]
+    tensor.CopyFrom(
+        numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(tensor).copy())), name)
+    )
+    return mutant
+
+
+def without_weights_of_black_pixels(images: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    black = ~images.any(axis=0).reshape(-1)
+    assert black.any()
+    return lambda kernel: np.where(black, np.float32(0), kernel)
+
+
+def test_the_proof_fails_each_mutant(trained: tuple[Config, Fit], digits: Dataset) -> None:
+    spec, params = trained[0].model, trained[1].state.params
+    images = np.asarray(digits.test.images)
+    model = to_onnx(spec, params)
+    assert parity(spec, params, model, images).passed
+    mutants = {
+        "output bias dropped": edit(model, "Dense_2.bias", np.zeros_like),
+        "1/256 for 1/255": edit(model, "scale", lambda _: np.float32(1 / 256)),
+        "weights of black pixels zeroed": edit(
+            model, "Dense_0.weight", without_weights_of_black_pixels(images)
+        ),
+        "a kernel transposed": edit(model, "Dense_1.weight", np.transpose),  # 50x50: still a valid graph
+        "logits 5 % too large": edit(
+            edit(model, "Dense_2.weight", lambda w: w * np.float32(1.05)),
+            "Dense_2.bias",
+            lambda b: b * np.float32(1.05),
+        ),
+        "the largest weight 1 % off": edit(
+            model, "Dense_2.weight", lambda w: np.where(abs(w) == abs(w).max(), w * 1.01, w)
+        ),
+        "not a number": edit(model, "Dense_0.bias", lambda b: b * np.float32(np.nan)),
+        "another network": to_onnx(spec, init(spec, jax.random.key(9))),
+    }
+    for name, mutant in mutants.items():
+        result = parity(spec, params, mutant, images)
+        assert not result.passed, (name, result)
+
+
+def test_saturated_probabilities_do_not_hide_wrong_logits(digits: Dataset) -> None:
+    """All sigmoids are 1 within 1e-13, so only the logits can tell."""
+    spec = MLP((), (), "sigmoid")
+    params = as_numpy(init(spec, KEY))
+    params["Dense_0"]["bias"] = np.full(10, 60, np.float32)
+    model = to_onnx(spec, params)
+    mutant = edit(model, "Dense_0.bias", lambda bias: bias * np.float32(1.05))
+    assert parity(spec, params, model, digits.test.images).passed
+    result = parity(spec, params, mutant, digits.test.images)
+    assert result.max_abs_difference < 1e-10
+    assert not result.passed
+
+
+def test_the_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:
+    spec = PRESETS["mlp-100"].config.model
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save(to_onnx(spec, init(spec, KEY), facts={"z": "1", "a": "2"}), tmp_path / name / "model.onnx")
+    for name in ("model.onnx", "model.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    spec = PRESETS["mlp-100-sigmoid"].config.model
+    params = init(spec, KEY)
+    path = tmp_path / "digits.onnx"
+    save(to_onnx(spec, params, classes=list("abcdefghij"), facts={"test_accuracy": "0.98"}), path)
+    card = json.loads((tmp_path / "digits.json").read_text())
+    classifier = Classifier(path)
+    assert classifier.labels == card["labels"] == list("abcdefghij")
+    assert classifier.metadata["test_accuracy"] == card["test_accuracy"] == "0.98"
+    digest = arrays.digest(arrays.flatten(as_numpy(params)))
+    assert classifier.metadata["parameters_sha256"] == card["parameters_sha256"] == digest
+    assert card["inputs"] == [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 28, 28]}]
+    assert card["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 10]}]
+    assert (card["input_range"], card["network_output"], card["bytes"]) == (
+        "0..255",
+        "sigmoid",
+        path.stat().st_size,
+    )
+
+
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
+@pytest.mark.parametrize("name", ["mlp-100", "mlp-100-sigmoid"])
+def test_the_classifier_answers_as_jax_does(tmp_path: Path, digits: Dataset, name: str, output: str) -> None:
+    spec = PRESETS[name].config.model
+    params = init(spec, KEY)
+    expected = predict(spec, params, digits.test.images)
+    for input_ in ("uint8", "float32"):
+        path = tmp_path / f"{input_}.onnx"
+        save(to_onnx(spec, params, input=input_, output=output), path)
+        for count in (1, 7, 297):
+            found = Classifier(path).predict(digits.test.images[:count])
+            assert (found.shape, found.dtype) == ((count, 10), np.float32)
+            np.testing.assert_allclose(found, expected[:count], atol=1e-6)
+    fractions = (digits.test.images / 255).astype(np.float32)
+    np.testing.assert_allclose(Classifier(tmp_path / "float32.onnx").predict(fractions), expected, atol=1e-6)
+
+
+def test_the_classifier_refuses_what_it_cannot_take(tmp_path: Path) -> None:
+    spec = MLP((), ())
+    path = tmp_path / "model.onnx"
+    save(to_onnx(spec, init(spec, KEY)), path)
+    classifier = Classifier(path)
+    for images, message in (
+        (np.zeros((28, 28), np.uint8), "add the batch axis"),
+        (np.zeros((1, 28, 28), np.float64), "got float64"),
+        (np.full((1, 28, 28), 255, np.float32), "must lie in 0..1; got 255..255"),
+        (np.zeros((1, 28, 28), np.float32), "this file takes uint8 images, 0 to 255; got float32"),
+        ([[0]], "got list"),
+    ):
+        with pytest.raises(InputError, match=message):
+            classifier.predict(images)
+
+
+def test_files_that_are_not_ours_are_refused(tmp_path: Path, digits: Dataset) -> None:
+    spec = MLP((), ())
+    params = init(spec, KEY)
+    good = to_onnx(spec, params).SerializeToString()
+    path = tmp_path / "model.onnx"
+    for data in (b"", b"not ONNX", good[: len(good) // 2], good[:-1], b"\x00" * 100):
+        path.write_bytes(data)
+        with pytest.raises(ModelError, match="must be an ONNX file; ONNX Runtime refuses it") as refusal:
+            Classifier(path)
+        assert "\n" not in str(refusal.value)
+        with pytest.raises(ModelError):
+            parity(spec, params, data, digits.test.images)
+    with pytest.raises(ModelError, match="it cannot be read: No such file"):
+        Classifier(tmp_path / "nothing.onnx")
+    foreign = onnx.load_from_string(good)
+    del foreign.metadata_props[:]
+    path.write_bytes(foreign.SerializeToString())
+    with pytest.raises(
+        ModelError, match="its metadata lacks format, input_range, labels, network_output, output"
+    ):
+        Classifier(path)
+
+
+def test_wrong_options_are_refused(tmp_path: Path, digits: Dataset) -> None:
+    spec = MLP((), ())
+    params = init(spec, KEY)
+    for options, message in (
+        ({"input": "int8"}, "input must be uint8 or float32; got 'int8'"),
+        ({"output": "classes"}, "output must be probabilities or logits; got 'classes'"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            to_onnx(spec, params, **options)
+    with pytest.raises(SpecError, match=r"params must be those of 784-5-10 .*; got"):
+        to_onnx(MLP((5,), ("relu",)), params)
+    with pytest.raises(ModelError, match=r"must end in \.onnx"):
+        save(to_onnx(spec, params), tmp_path / "model")
+    with pytest.raises(InputError, match="at least one; got 0 of uint8"):
+        parity(spec, params, to_onnx(spec, params), digits.test.images[:0])
+
+
+def test_numpy_parameters_give_the_same_file() -> None:
+    spec = PRESETS["mlp-100"].config.model
+    params = init(spec, KEY)
+    assert to_onnx(spec, params).SerializeToString() == to_onnx(spec, as_numpy(params)).SerializeToString()
+
+
+def test_onnxs_own_evaluator_agrees(trained: tuple[Config, Fit], digits: Dataset) -> None:
+    spec, params = trained[0].model, trained[1].state.params
+    session = ReferenceEvaluator(to_onnx(spec, params, output="logits"))
+    (found,) = session.run(None, {"images": np.asarray(digits.test.images)[:, None]})
+    np.testing.assert_allclose(found, apply(spec, params, digits.test.images), rtol=1e-4, atol=1e-4)
+
+
+def test_the_package_lists_its_names() -> None:
+    assert dir(mnist_onnx) == ["Classifier", "Parity", "parity", "save", "to_onnx"]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = mnist_onnx.nothing

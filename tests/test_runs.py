@@ -1,0 +1,113 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mnist_jax import runs
+from mnist_jax.errors import RunError
+from mnist_jax.runs import Run
+from mnist_jax.specs import MLP, Config, Hyper
+
+RUN = Run("mine", Config(MLP((5,), ("tanh",))), Hyper(1e-2, 0.1, 0.2), 3, "digits", "0" * 64, 0.1)
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    with runs.claim(folder, RUN, {"jax": "1"}):
+        pass
+    assert runs.read(folder) == RUN
+
+
+def test_nobody_takes_a_directory_that_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="needs a new or an empty directory"), runs.claim(tmp_path, RUN, {}):
+        pytest.fail("claimed")
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(RunError, match="it is a file"), runs.claim(tmp_path / "notes.txt", RUN, {}):
+        pytest.fail("claimed")
+
+
+def test_of_many_that_want_one_directory_one_gets_it(tmp_path: Path) -> None:
+    def attempt(_: int) -> bool:
+        try:
+            with runs.claim(tmp_path / "run", RUN, {}):
+                return True
+        except RunError:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(8))) == 1
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path, existed: bool) -> None:
+    folder = tmp_path / "run"
+    if existed:
+        folder.mkdir()
+    with pytest.raises(KeyboardInterrupt), runs.claim(folder, RUN, {}):
+        raise KeyboardInterrupt
+    assert folder.exists() == existed
+    assert not existed or not list(folder.iterdir())
+
+
+def test_what_a_failed_run_has_written_stays(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), runs.claim(tmp_path / "run", RUN, {}):
+        runs.write_history(tmp_path / "run", [])
+        raise RuntimeError
+    assert runs.read(tmp_path / "run") == RUN
+
+
+def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(
+        *_: object, **__: object
+    ) -> None:  # root may write everywhere, so nothing real would refuse it
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with (
+        pytest.raises(RunError, match=r"can be written; .*: Permission denied"),
+        runs.claim(tmp_path / "r", RUN, {}),
+    ):
+        pytest.fail("claimed")
+
+
+def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(RunError, match=r"that can be written; .*: Not a directory"),
+        runs.claim(tmp_path / "file" / "run", RUN, {}),
+    ):
+        pytest.fail("claimed")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "must be a run directory, as `mnist-jax train` makes it; it has no config.json"),
+        (b"{", "config.json is damaged"),
+        (b"[]", "must hold a JSON object; got list"),
+        (b"\xff\xfe", "config.json is damaged"),
+        ({"format": 2}, "must be of format 1 or older; got 2"),
+        ({"format": "x"}, "must be of format 1 or older; got 'x'"),
+        ({"config": {}}, "config must have the fields"),
+        ({"hyper": {"rate": 1}}, "is damaged"),
+        ({"hyper": {"learning_rate": -1}}, "learning rate must be a number, above 0; got -1"),
+        ({"seed": ...}, "it lacks seed"),
+    ],
+)
+def test_a_directory_that_is_no_run_is_refused(tmp_path: Path, change: object, message: str) -> None:
+    folder = tmp_path / "run"
+    with runs.claim(folder, RUN, {}):
+        pass
+    path = folder / "config.json"
+    if change is None:
+        path.unlink()
+    elif isinstance(change, bytes):
+        path.write_bytes(change)
+    else:
+        assert isinstance(change, dict)
+        values = {**json.loads(path.read_text()), **change}
+        path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
+    with pytest.raises(RunError, match=message):
+        runs.read(folder)
