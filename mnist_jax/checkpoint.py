@@ -6,6 +6,7 @@ metadata and checked on the way in.
 
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mnist_jax.train import TrainState
 FORMAT = 1
 
 
-def save(path: Path, state: TrainState, metadata: Mapping[str, Any]) -> None:
+def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, Any]) -> None:
     """Writes the state, whole or not at all; `metadata` is anything that JSON can hold.
 
     Raises:
@@ -35,10 +36,10 @@ def save(path: Path, state: TrainState, metadata: Mapping[str, Any]) -> None:
         "key_impl": str(jax.random.key_impl(state.key)),
         "sha256": arrays.digest(flat),
     }
-    write_atomic(path, safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)}))
+    write_atomic(Path(path), safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)}))
 
 
-def load(path: Path, skeleton: TrainState) -> TrainState:
+def load(path: str | PathLike[str], skeleton: TrainState) -> TrainState:
     """Reads a state of the same structure, shapes and dtypes as `skeleton`, whose values are not used.
 
     `jax.eval_shape(functools.partial(init_state, config), key)` makes a skeleton for nothing.
@@ -65,7 +66,7 @@ def load(path: Path, skeleton: TrainState) -> TrainState:
     return state._replace(key=jax.random.wrap_key_data(state.key, impl=header["key_impl"]))
 
 
-def load_params(path: Path) -> dict[str, Any]:
+def load_params(path: str | PathLike[str]) -> dict[str, Any]:
     """Reads the parameters alone, as a nested dict of NumPy arrays.
 
     Raises:
@@ -76,7 +77,7 @@ def load_params(path: Path) -> dict[str, Any]:
     return arrays.unflatten({name[len(prefix) :]: flat[name] for name in flat if name.startswith(prefix)})
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the metadata, checked against the sum."""
     try:
         with safetensors.safe_open(path, "np") as file:

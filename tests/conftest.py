@@ -4,6 +4,9 @@ import gzip
 import hashlib
 import os
 import socket
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +27,7 @@ from mnist_jax.train import Fit, fit
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -95,7 +98,7 @@ def mnist_dir() -> Path:
     """The folder with the real MNIST, or a skip that says why."""
     named = os.environ.get("MNIST_JAX_TEST_DATA_DIR")
     if named:
-        return Path(named).resolve()
+        return (ROOT / named).resolve()
     pytest.skip("real MNIST: set MNIST_JAX_DATA_DIR to the folder with its four files")
 
 
@@ -118,3 +121,28 @@ def strict_dtypes() -> Iterator[None]:
     """No implicit promotion: our own arithmetic states its dtypes. (optax's does not, so training can't.)"""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of an environment that has the wheel, and of the checkout nothing.
+
+    It borrows the packages that the wheel depends on from the environment that runs the tests, so that
+    nothing is downloaded.
+    """
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    (wheel,) = folder.glob("*.whl")
+    scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    pip = [sys.executable, "-m", "pip", "--python", str(scripts / "python"), "--quiet", "--no-input"]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = subprocess.run(
+        [scripts / "python", "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    (Path(own) / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return scripts

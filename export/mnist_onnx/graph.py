@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,13 +122,14 @@ def to_onnx(
     return model
 
 
-def save(model: ModelProto, path: Path) -> None:
+def save(model: ModelProto, path: str | PathLike[str]) -> None:
     """Writes the file, and beside it a `.json` with all it says of itself, for runtimes that can't read that.
 
     Raises:
         ModelError: `path` does not end in `.onnx`.
         OSError: a file cannot be written; what was there before still is.
     """
+    path = Path(path)
     if path.suffix != ".onnx":
         raise ModelError(f"an ONNX file's name must end in .onnx; got {path}")
     data = model.SerializeToString(deterministic=True)

@@ -1,0 +1,69 @@
+"""Everything the README shows to be typed is run, from the installed wheel, outside the checkout."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+# What sets up or tests a clone can't be run from inside a test; a clone in a fresh folder proves it.
+NOT_RUN = {
+    "pip install uv && uv run mnist-jax train",
+    "uv run pytest",
+    'pip install "mnist-jax[cuda]"',
+    'pip install "mnist-jax[tpu]"',
+}
+NOT_RUN_PREFIX = "mnist-jax reproduce"  # minutes long; its own tests run it
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_every_block_does_what_it_says(installed: Path, tmp_path: Path) -> None:
+    """In order, in one folder; with `digits` in MNIST's place where the real data is not at hand."""
+    environment = {**os.environ, "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}"}
+    data_dir = os.environ.get("MNIST_JAX_TEST_DATA_DIR")
+    if data_dir:
+        environment["MNIST_JAX_DATA_DIR"] = str((ROOT / data_dir).resolve())
+    ran = 0
+    for language, block in re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL):
+        text = block if data_dir else block.replace('load("mnist")', 'load("digits")')
+        if language == "python":
+            commands = [[str(installed / "python"), "-W", "error", "-c", text]]
+        else:
+            lines = [line.split("  #")[0].strip() for line in text.splitlines() if line.strip()]
+            lines = [line for line in lines if line not in NOT_RUN and not line.startswith(NOT_RUN_PREFIX)]
+            assert all(line.startswith("mnist-jax ") for line in lines), lines
+            commands = [["sh", "-c", line] for line in lines]
+        for command in commands:
+            done = subprocess.run(
+                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
+            ran += 1
+    assert ran >= 5
+
+
+def test_the_table_is_the_measured_one() -> None:
+    measured = (ROOT / "bench" / "results" / "five-presets.md").read_text()
+    for line in measured.splitlines():
+        if line.startswith("|"):
+            assert line in README
+
+
+def test_the_first_screen_is_one_sentence_one_table_one_block() -> None:
+    start, *_ = README.split("\n## ")
+    assert start.count("```") == 2
+    assert start.index("\n|") < start.index("```")
+    assert len(start.splitlines()) < 40
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
