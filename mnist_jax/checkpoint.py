@@ -26,6 +26,8 @@ FORMAT = 1
 def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, Any]) -> None:
     """Writes the state, whole or not at all; `metadata` is anything that JSON can hold.
 
+    The file that was there before is kept as `previous_path(path)`.
+
     Raises:
         OSError: the file cannot be written; what was there before still is.
     """
@@ -36,13 +38,21 @@ def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, An
         "key_impl": str(jax.random.key_impl(state.key)),
         "sha256": arrays.digest(flat),
     }
-    write_atomic(Path(path), safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)}))
+    data = safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)})
+    write_atomic(Path(path), data, previous=previous_path(path))
 
 
-def load(path: str | PathLike[str], skeleton: TrainState) -> TrainState:
-    """Reads a state of the same structure, shapes and dtypes as `skeleton`, whose values are not used.
+def previous_path(path: str | PathLike[str]) -> Path:
+    """Where `save` keeps the checkpoint before the last: `checkpoint.previous.safetensors`."""
+    path = Path(path)
+    return path.with_suffix(f".previous{path.suffix}")
 
-    `jax.eval_shape(functools.partial(init_state, config), key)` makes a skeleton for nothing.
+
+def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """Reads a state of the same structure, shapes and dtypes as `skeleton`, and the metadata.
+
+    The skeleton's values are not used: `jax.eval_shape(functools.partial(init_state, config), key)` makes
+    one for nothing.
 
     Raises:
         CheckpointError: damaged, of a newer format, or of another structure; says what was expected.
@@ -63,7 +73,7 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> TrainState:
             )
     structure = jax.tree.structure(_untyped(skeleton))
     state: TrainState = jax.tree.unflatten(structure, [jax.numpy.asarray(flat[name]) for name in names])
-    return state._replace(key=jax.random.wrap_key_data(state.key, impl=header["key_impl"]))
+    return state._replace(key=jax.random.wrap_key_data(state.key, impl=header["key_impl"])), header
 
 
 def load_params(path: str | PathLike[str]) -> dict[str, Any]:

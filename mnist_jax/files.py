@@ -5,8 +5,10 @@ import secrets
 from pathlib import Path
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, previous: Path | None = None) -> None:
     """Writes `data` so that after a crash the old file or the new one is there, never a part.
+
+    With `previous`, the old file is kept under that name; a crash can then leave it there alone.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; the old file is still there.
@@ -17,6 +19,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

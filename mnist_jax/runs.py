@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
-CHECKPOINT, MODEL = "checkpoint.safetensors", "model.onnx"
+CHECKPOINT, MODEL, LOCK = "checkpoint.safetensors", "model.onnx", ".lock"
 
 
 @dataclass(frozen=True)
@@ -52,35 +52,94 @@ class Run:
 
 @contextmanager
 def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]:
-    """Makes a new run directory, this process's alone; takes it away again if the body fails early.
+    """Makes a new run directory, this process's alone, and writes `config.json`.
 
-    Whoever creates `config.json` has the directory, so two runs never share one. If the body fails
-    before it has written anything else, nothing is left behind.
+    If the body fails before it has written anything else, nothing is left behind.
 
     Raises:
-        RunError: there is something in it already, or it cannot be written.
+        RunError: there is something in it already, another run has it, or it cannot be written.
     """
-    values = {**asdict(run), "hyper": run.hyper._asdict(), "format": FORMAT, "versions": dict(versions)}
     created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RunError(f"a run needs a new or an empty directory; {folder} holds other files")
-        with (folder / CONFIG).open("x") as file:
-            file.write(json.dumps(values, indent=2) + "\n")
     except FileExistsError:
-        reason = "another run has just taken it" if folder.is_dir() else "it is a file"
-        raise RunError(f"a run needs a directory of its own; {folder}: {reason}") from None
+        raise RunError(f"a run needs a directory of its own; {folder}: it is a file") from None
     except OSError as error:
-        raise RunError(f"a run needs a directory that can be written; {folder}: {error.strerror}") from None
+        raise _unwritable(folder, error) from None
+    _check_empty(folder)
+    with _hold(folder):
+        _check_empty(folder)  # what was empty a moment ago may have been taken and left since
+        try:
+            write_config(folder, run, versions)
+            yield
+        except BaseException:
+            if _names(folder) <= {CONFIG}:
+                for name in (CONFIG, LOCK):
+                    (folder / name).unlink(missing_ok=True)
+                if created:
+                    folder.rmdir()
+            raise
+
+
+@contextmanager
+def reopen(folder: Path) -> Iterator[None]:
+    """Takes a run directory again, to train on; what a process that was killed left half-written goes.
+
+    Raises:
+        RunError: another process is at work in it, or it cannot be written.
+    """
+    with _hold(folder):
+        for path in folder.glob(".*"):
+            if path.name != LOCK:
+                path.unlink()
+        yield
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    """Keeps other processes out; the system lets go when this one ends, however it ends."""
+    import filelock
+
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunError(
+            f"a run needs a directory of its own; {folder}: another process is at work in it"
+        ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     try:
         yield
-    except BaseException:
-        if [path.name for path in folder.iterdir()] == [CONFIG]:
-            (folder / CONFIG).unlink()
-            if created:
-                folder.rmdir()
-        raise
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def write_config(folder: Path, run: Run, versions: Mapping[str, str]) -> None:
+    """Writes `config.json`.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    values = {**asdict(run), "hyper": run.hyper._asdict(), "format": FORMAT, "versions": dict(versions)}
+    try:
+        write_atomic(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> RunError:
+    return RunError(f"a run needs a directory that can be written; {folder}: {error.strerror}")
+
+
+def _check_empty(folder: Path) -> None:
+    if _names(folder):
+        raise RunError(f"a run needs a new or an empty directory; {folder} holds other files")
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {LOCK}
 
 
 def read(folder: Path) -> Run:

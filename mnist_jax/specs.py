@@ -49,7 +49,7 @@ class MLP:
                 raise SpecError(f"{name} must be a tuple with one entry per hidden layer; got {value!r}")
             object.__setattr__(self, name, tuple(value))
         for width in self.hidden:
-            _whole("a hidden width", width)
+            check_whole("a hidden width", width)
         if len(self.hidden) != len(self.activations):
             raise SpecError(
                 "hidden and activations must have one entry per hidden layer; "
@@ -101,8 +101,8 @@ class Config:
     def __post_init__(self) -> None:
         if not isinstance(self.model, MLP):
             raise SpecError(f"model must be an MLP; got {self.model!r}")
-        _whole("epochs", self.epochs)
-        _whole("batch size", self.batch_size)
+        check_whole("epochs", self.epochs)
+        check_whole("batch size", self.batch_size)
         _real("b1", self.b1, 0, 1)
         _real("b2", self.b2, 0, 1)
         _real("epsilon", self.epsilon, 0, 1)
@@ -163,7 +163,12 @@ def _one_of(what: str, value: object, known: tuple[str, ...]) -> None:
         raise SpecError(f"{what} must be one of {', '.join(known)}; got {value!r}")
 
 
-def _whole(what: str, value: object) -> None:
+def check_whole(what: str, value: object) -> None:
+    """Checks a count.
+
+    Raises:
+        SpecError: it is not a whole number of at least 1.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpecError(f"{what} must be a whole number of at least 1; got {value!r}")
 

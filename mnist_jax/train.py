@@ -22,7 +22,7 @@ import optax
 from jaxtyping import Bool, Float32, Int32
 
 from mnist_jax.checks import check_images, check_labels
-from mnist_jax.errors import DivergenceError, InputError
+from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply, init
@@ -158,23 +158,31 @@ def fit(
     train: Examples,
     validation: Examples | None = None,
     *,
-    key: Key,
+    key: Key | None = None,
+    state: TrainState | None = None,
     hyper: Hyper = Hyper(),
-    callback: Callable[[EpochRecord, TrainState], None] | None = None,
+    callback: Callable[[EpochRecord, TrainState], bool | None] | None = None,
 ) -> Fit:
-    """Trains from scratch for `config.epochs`, on JAX's default device.
+    """Trains until `config.epochs` are done, on JAX's default device: from scratch, or on from a state.
+
+    A run that is stopped and goes on from its state ends with the same bits as one that was not.
 
     Args:
         config: the network and how to train it.
         train: what to learn from; goes to the device once, and stays.
         validation: scored after each epoch.
         key: the run's only source of randomness. Same key, same machine: same bits.
+        state: where to go on, in place of a key: the end of an epoch of the same run.
         hyper: the numbers of this run.
         callback: called after each epoch with its record and the state, which the next epoch takes
-            over: copy what is to be kept.
+            over: copy what is to be kept. Training stops where it returns True.
+
+    Returns:
+        The last state, and the history of the epochs that this call has done.
 
     Raises:
-        SpecError: a number in `hyper` is out of range.
+        SpecError: a number in `hyper` is out of range; both a key and a state, or neither; a state that
+            is not at the end of an epoch.
         InputError: images or labels are not what they must be, or fewer than a batch.
         DivergenceError: the loss or a parameter became NaN or infinite; has the last finite state.
     """
@@ -183,13 +191,13 @@ def fit(
     hyper = jax.tree.map(jnp.float32, hyper)
     train = jax.device_put(train)
     validation = jax.device_put(validation)
-    state = init_state(config, key)
+    state, done = _start(config, key, state, len(train.labels))
     start = time.perf_counter()
     run_epoch = _train_epoch.lower(config, hyper, state, train).compile()
     compile_seconds = time.perf_counter() - start
 
     history: list[EpochRecord] = []
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(done + 1, config.epochs + 1):
         before = jax.tree.map(jnp.copy, state)
         start = time.perf_counter()
         state, steps = jax.block_until_ready(run_epoch(hyper, state, train))
@@ -208,9 +216,21 @@ def fit(
             images_per_second=len(train.labels) / seconds,
         )
         history.append(record)
-        if callback is not None:
-            callback(record, state)
+        if callback is not None and callback(record, state):
+            break
     return Fit(state, history, compile_seconds)
+
+
+def _start(config: Config, key: Key | None, state: TrainState | None, count: int) -> tuple[TrainState, int]:
+    """The state to begin with, this run's own to donate, and the epochs that it has behind it."""
+    if key is not None and state is None:
+        return init_state(config, key), 0
+    if state is None or key is not None:
+        raise SpecError("fit takes either a key, to train from scratch, or a state, to go on from")
+    done, within = divmod(int(state.step), -(-count // config.batch_size))
+    if within:
+        raise SpecError(f"a state to go on from must be at an epoch's end; got one {within} steps into it")
+    return jax.tree.map(jnp.copy, state), done
 
 
 def _check(config: Config, train: Examples, validation: Examples | None) -> None:

@@ -31,7 +31,8 @@ def test_a_state_comes_back_bit_for_bit_and_trains_on_alike(
     saved: Path, trained: tuple[Config, Fit], digits: Dataset
 ) -> None:
     config, run = trained
-    loaded = checkpoint.load(saved, skeleton(config))
+    loaded, metadata = checkpoint.load(saved, skeleton(config))
+    assert metadata["preset"] == "mine"
     epoch = jax.jit(functools.partial(train_epoch, config, Hyper()))
     for before, after in (
         (run.state, loaded),

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -298,27 +296,6 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"jax", "flax", "optax", "onnx", "onnxruntime", "numpy", "sklearn", "tensorflow_datasets"}
     assert not heavy & set(done.stdout.split())
-
-
-def test_ctrl_c_ends_a_run_with_one_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    arguments = ["train", "--dataset", "digits", "--epochs", "100000", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mnist_jax.cli", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ),
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 2/"):
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(30) == 130
-    process.stderr.close()
-    assert rest.splitlines()[-1] == "mnist-jax: interrupted"
-    assert "Traceback" not in rest
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_reader_that_goes_away_is_no_error(run_dir: Path) -> None:

@@ -10,14 +10,23 @@ if TYPE_CHECKING:
 
     from mnist_jax.datasets import Dataset
     from mnist_jax.evaluation import Evaluation
-    from mnist_jax.train import EpochRecord, Fit, TrainState
+    from mnist_jax.train import EpochRecord, TrainState
     from mnist_onnx.proof import Parity
+
+
+class Begin(NamedTuple):
+    """Where a run begins: at its seed, or at a state with the history that led there."""
+
+    state: "TrainState | None" = None
+    history: "tuple[EpochRecord, ...]" = ()
 
 
 class Outcome(NamedTuple):
     """A trained network and what is known of it."""
 
-    fit: "Fit"
+    state: "TrainState"
+    history: "tuple[EpochRecord, ...]"
+    compile_seconds: float
     train: "Evaluation"
     validation: "Evaluation | None"
     test: "Evaluation"
@@ -25,13 +34,11 @@ class Outcome(NamedTuple):
     parity: "Parity"
 
 
-def describe(name: str, data: "Dataset", run: Run) -> str:
-    """A run in one line."""
-    return f"{name} on {data.name}: {run.config.model}, {run.config.model.parameters:,} parameters"
-
-
 def perform(
-    run: Run, data: "Dataset", callback: "Callable[[EpochRecord, TrainState], None] | None" = None
+    run: Run,
+    data: "Dataset",
+    begin: Begin = Begin(),
+    callback: "Callable[[EpochRecord, TrainState], bool | None] | None" = None,
 ) -> Outcome:
     """Does a whole run; the test set is looked at once, after training."""
     import jax
@@ -40,21 +47,23 @@ def perform(
     from mnist_jax.train import fit
     from mnist_onnx.proof import parity
 
-    spec = run.config.model
     result = fit(
         run.config,
         data.train,
         data.validation,
-        key=jax.random.key(run.seed),
+        key=jax.random.key(run.seed) if begin.state is None else None,
+        state=begin.state,
         hyper=run.hyper,
         callback=callback,
     )
+    spec, params = run.config.model, result.state.params
     score = jax.jit(evaluate, static_argnums=0)
-    params = result.state.params
     test = score(spec, params, data.test)
     model = export_run(run, params, test_accuracy=accuracy(test), classes=data.classes)
     return Outcome(
-        fit=result,
+        state=result.state,
+        history=(*begin.history, *result.history),
+        compile_seconds=result.compile_seconds,
         train=score(spec, params, data.train),
         validation=None if data.validation is None else score(spec, params, data.validation),
         test=test,

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def epochs(total: int) -> Iterator[Callable[["EpochRecord"], None]]:
-    """Gives a function that shows an epoch's record, on stderr."""
+def epochs(total: int, done: int = 0) -> Iterator[Callable[["EpochRecord"], None]]:
+    """Gives a function that shows an epoch's record, on stderr; `done` epochs are behind it already."""
     if not sys.stderr.isatty():
         yield lambda record: note(f"epoch {record.epoch}/{total}: {_text(record)}")
         return
@@ -22,7 +22,7 @@ def epochs(total: int) -> Iterator[Callable[["EpochRecord"], None]]:
 
     columns = TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("compiling", total=total)
+        task = progress.add_task("compiling", total=total, completed=done)
         yield lambda record: progress.update(task, completed=record.epoch, description=_text(record))
 
 

@@ -94,7 +94,7 @@ def _network(name: str, data: "Dataset", seed: int) -> dict[str, Any]:
     run = runs.Run(name, recipe.config, Hyper(), seed, data.name, data.sha256, recipe.validation_fraction)
     outcome = experiment.perform(run, data)
     accuracy = experiment.accuracy(outcome.test)
-    seconds = sum(record.seconds for record in outcome.fit.history)
+    seconds = sum(record.seconds for record in outcome.history)
     console.note(f"{name}, seed {seed}: {console.percent(accuracy)} in {seconds:.1f} s")
     return {
         "seed": seed,

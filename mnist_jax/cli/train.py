@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnist_jax import machine, runs
-from mnist_jax.cli import console, experiment, options, progress
-from mnist_jax.errors import DatasetUnavailableError, DivergenceError, SpecError
+from mnist_jax.cli import console, experiment, options, session
+from mnist_jax.cli.process import start_jax
+from mnist_jax.errors import DatasetError, DatasetUnavailableError, RunError, SpecError
 from mnist_jax.presets import DEFAULT_PRESET, preset
-from mnist_jax.specs import Hyper, check_hyper
+from mnist_jax.specs import Hyper, check_hyper, check_whole
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
 
 
 def train(
+    ctx: typer.Context,
     preset_name: Annotated[
         str, typer.Option("--preset", metavar="P", help="A recipe; `mnist-jax presets` lists them.")
     ] = DEFAULT_PRESET,
@@ -47,53 +49,86 @@ def train(
             metavar="RUN_DIR", help="A new directory. [default: runs/PRESET-DATASET-TIME]", show_default=False
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_DIR",
+            help="Go on with a run that was stopped, or train it for more --epochs.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(metavar="N", help="Epochs between two checkpoints.")] = 1,
     as_json: options.Json = False,
 ) -> None:
     """Train a network, score it on the test set, export it to ONNX, and prove the file equal.
 
-    Settings that are not given come from the preset.
+    Settings that are not given come from the preset. Ctrl-C once ends after the epoch, with all results
+    for what was trained; twice stops at once. Either way --resume goes on, to the same bits.
 
     Example: mnist-jax train --preset mlp-100 --epochs 5 --seed 1
     """
-    recipe = preset(preset_name)
-    config = recipe.config
-    config = config if epochs is None else replace(config, epochs=epochs)
-    config = config if batch_size is None else replace(config, batch_size=batch_size)
-    hyper = Hyper(learning_rate, weight_decay, label_smoothing)
-    check_hyper(hyper)
-    if not 0 <= seed < 2**32:
-        raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
-    fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
+    started = time.perf_counter()
+    check_whole("checkpoint-every", checkpoint_every)
+    if resume is not None:
+        _refuse_settings(ctx)
+        folder, run = resume, _with(runs.read(resume), epochs=epochs)
+        start_jax()
+        data = _load_again(run, data_dir)
+    else:
+        recipe = preset(preset_name)
+        hyper = Hyper(learning_rate, weight_decay, label_smoothing)
+        check_hyper(hyper)
+        if not 0 <= seed < 2**32:
+            raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
+        fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
+        run = runs.Run(preset_name, recipe.config, hyper, seed, dataset or "mnist", "", fraction)
+        run = _with(run, epochs=epochs, batch_size=batch_size)
+        start_jax()
+        data = _load(dataset, data_dir, fraction)
+        run = replace(run, dataset=data.name, dataset_sha256=data.sha256)
+        folder = out or Path("runs") / f"{run.preset}-{run.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
 
-    from mnist_jax.cli.process import start_jax
-
-    start = time.perf_counter()
-    start_jax()
-    data = _load(dataset, data_dir, fraction)
-    run = runs.Run(preset_name, config, hyper, seed, data.name, data.sha256, fraction)
-    folder = out or Path("runs") / f"{preset_name}-{data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     versions = machine.versions()
-    with runs.claim(folder, run, versions):
-        console.note(f"{preset_name} on {data.name}: {config.model}, {config.model.parameters:,} parameters")
-        try:
-            with progress.epochs(config.epochs) as show:
-                outcome = experiment.perform(run, data, lambda record, _: show(record))
-        except DivergenceError as error:
-            from mnist_jax import checkpoint
-
-            runs.write_history(folder, error.history)
-            checkpoint.save(folder / runs.CHECKPOINT, error.state, {"preset": preset_name})
-            raise DivergenceError(
-                f"{error}; the last finite state is in {folder}", error.state, error.history
-            ) from None
-        metrics = _metrics(run, outcome, time.perf_counter() - start, versions)
-        _write(folder, outcome, metrics)
+    with runs.claim(folder, run, versions) if resume is None else runs.reopen(folder):
+        begin = session.newest(folder, run)
+        done = len(begin.history)
+        if done > run.config.epochs or (done == run.config.epochs and (folder / runs.METRICS).exists()):
+            raise RunError(
+                f"{folder} is trained for {done} epochs already; --epochs {done + 1} or more trains on"
+            )
+        if resume is not None:
+            (folder / runs.METRICS).unlink(missing_ok=True)  # an earlier state's
+            runs.write_config(folder, run, versions)
+        parameters = f"{run.config.model.parameters:,} parameters"
+        console.note(f"{run.preset} on {run.dataset}: {run.config.model}, {parameters}")
+        outcome = session.train(folder, run, data, begin, checkpoint_every)
+        metrics = _metrics(run, outcome, time.perf_counter() - started, versions)
+        session.write(folder, outcome, metrics)
     if as_json:
         console.print_json({"run": str(folder), **metrics})
     else:
         _show(folder, metrics)
+    if len(outcome.history) < run.config.epochs:
+        epochs_done = f"{len(outcome.history)} of {run.config.epochs} epochs"
+        console.note(f"stopped after {epochs_done}; go on with: mnist-jax train --resume {folder}")
     if not outcome.parity.passed:
         raise typer.Exit(1)
+
+
+def _with(run: runs.Run, **changes: int | None) -> runs.Run:
+    """The run with those settings of its config that are given."""
+    given: Any = {name: value for name, value in changes.items() if value is not None}
+    return replace(run, config=replace(run.config, **given))
+
+
+def _refuse_settings(ctx: typer.Context) -> None:
+    """A run that goes on has its settings from its directory, all but those that don't change its path."""
+    free = {"resume", "epochs", "data_dir", "checkpoint_every", "as_json"}
+    for name in sorted(set(ctx.params) - free):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--preset" if name == "preset_name" else f"--{name.replace('_', '-')}"
+            raise SpecError(f"--resume takes the run's settings from its directory; leave out {option}")
 
 
 def _load(dataset: str | None, data_dir: Path | None, fraction: float) -> "Dataset":
@@ -109,6 +144,19 @@ def _load(dataset: str | None, data_dir: Path | None, fraction: float) -> "Datas
         return load("digits", validation_fraction=fraction)
 
 
+def _load_again(run: runs.Run, data_dir: Path | None) -> "Dataset":
+    """The data set that a run was begun with."""
+    from mnist_jax.datasets import load
+
+    data = load(run.dataset, data_dir, validation_fraction=run.validation_fraction)
+    if data.sha256 != run.dataset_sha256:
+        raise DatasetError(
+            f"the run must go on with the {run.dataset} it began with, sha256 {run.dataset_sha256}; "
+            f"got sha256 {data.sha256}"
+        )
+    return data
+
+
 def _metrics(
     run: runs.Run, outcome: experiment.Outcome, seconds: float, versions: dict[str, str]
 ) -> dict[str, Any]:
@@ -118,28 +166,18 @@ def _metrics(
         "dataset": run.dataset,
         "preset": run.preset,
         "seed": run.seed,
+        "epochs": len(outcome.history),
         "parameters": run.config.model.parameters,
         "train": experiment.summary(outcome.train),
         "validation": None if validation is None else experiment.summary(validation),
         "test": {**experiment.summary(outcome.test), "confusion": outcome.test.confusion.tolist()},
         "seconds": round(seconds, 3),
-        "seconds_compiling": round(outcome.fit.compile_seconds, 3),
-        "seconds_training": round(sum(record.seconds for record in outcome.fit.history), 3),
+        "seconds_compiling": round(outcome.compile_seconds, 3),
+        "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
         "device": machine.device(),
         "versions": versions,
         "onnx": outcome.parity._asdict(),
     }
-
-
-def _write(folder: Path, outcome: experiment.Outcome, metrics: dict[str, Any]) -> None:
-    import mnist_onnx
-    from mnist_jax import checkpoint
-
-    facts = {"preset": metrics["preset"], "dataset": metrics["dataset"], "seed": metrics["seed"]}
-    checkpoint.save(folder / runs.CHECKPOINT, outcome.fit.state, facts)
-    runs.write_history(folder, outcome.fit.history)
-    mnist_onnx.save(outcome.model, folder / runs.MODEL)
-    runs.write_metrics(folder, metrics)
 
 
 def _show(folder: Path, metrics: dict[str, Any]) -> None:

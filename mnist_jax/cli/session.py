@@ -1,0 +1,105 @@
+"""One training run in its directory: where it begins, what it leaves after each epoch and at its end."""
+
+import functools
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_jax import runs
+from mnist_jax.cli import console, experiment, interrupts, progress
+from mnist_jax.cli.experiment import Begin, Outcome
+from mnist_jax.errors import CheckpointError, DivergenceError
+
+if TYPE_CHECKING:
+    from mnist_jax.datasets import Dataset
+    from mnist_jax.train import EpochRecord, TrainState
+
+
+def newest(folder: Path, run: runs.Run) -> Begin:
+    """The newest good checkpoint in a run directory; the run's very beginning where there is none yet.
+
+    Raises:
+        CheckpointError: every checkpoint there is damaged, or is another run's; says why of the newest.
+    """
+    from mnist_jax import checkpoint
+
+    path = folder / runs.CHECKPOINT
+    paths = [path for path in (path, checkpoint.previous_path(path)) if path.exists()]
+    for number, candidate in enumerate(paths):
+        try:
+            return _read(candidate, run)
+        except CheckpointError as error:
+            if number + 1 == len(paths):
+                raise
+            console.note(f"going back to {paths[number + 1].name}: {error}")
+    return Begin()
+
+
+def _read(path: Path, run: runs.Run) -> Begin:
+    import jax
+
+    from mnist_jax import checkpoint
+    from mnist_jax.train import EpochRecord, init_state
+
+    skeleton = jax.eval_shape(functools.partial(init_state, run.config), jax.random.key(0))
+    state, metadata = checkpoint.load(path, skeleton)
+    if (sha256 := metadata.get("dataset_sha256")) != run.dataset_sha256:
+        raise CheckpointError(
+            f"{path} must be a checkpoint of {run.dataset}, sha256 {run.dataset_sha256}; "
+            f"got one of {metadata.get('dataset')}, sha256 {sha256}"
+        )
+    try:
+        history = tuple(EpochRecord(**record) for record in metadata["history"])
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path} is damaged: its metadata has no history") from None
+    return Begin(state, history)
+
+
+def train(folder: Path, run: runs.Run, data: "Dataset", begin: Begin, checkpoint_every: int) -> Outcome:
+    """Trains, with a checkpoint every so many epochs and at the end, and then scores, exports and proves.
+
+    Raises:
+        DivergenceError: the last finite state is in the directory.
+    """
+    history = list(begin.history)
+    with progress.epochs(run.config.epochs, len(history)) as show, interrupts.graceful() as asked_to_stop:
+
+        def after_epoch(record: "EpochRecord", state: "TrainState") -> bool:
+            history.append(record)
+            show(record)
+            stop = asked_to_stop()
+            if stop or record.epoch == run.config.epochs or record.epoch % checkpoint_every == 0:
+                _save(folder, run, state, history)
+            return stop
+
+        try:
+            outcome = experiment.perform(run, data, begin, after_epoch)
+        except DivergenceError as error:
+            _save(folder, run, error.state, history)
+            message = f"{error}; the last finite state is in {folder}"
+            raise DivergenceError(message, error.state, history) from None
+    return outcome
+
+
+def _save(folder: Path, run: runs.Run, state: "TrainState", history: "list[EpochRecord]") -> None:
+    from mnist_jax import checkpoint
+
+    metadata = {
+        "preset": run.preset,
+        "seed": run.seed,
+        "dataset": run.dataset,
+        "dataset_sha256": run.dataset_sha256,
+        "history": [asdict(record) for record in history],
+    }
+    checkpoint.save(folder / runs.CHECKPOINT, state, metadata)
+    runs.write_history(folder, history)
+
+
+def write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:
+    """Writes a run's results; `metrics.json` last, since it says that the run is done."""
+    import mnist_onnx
+    from mnist_jax import checkpoint
+
+    mnist_onnx.save(outcome.model, folder / runs.MODEL)
+    runs.write_metrics(folder, metrics)
+    checkpoint.previous_path(folder / runs.CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,244 @@
+"""Runs that are stopped, in every way there is, and go on to the same bits."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+
+from mnist_jax import checkpoint, runs
+from mnist_jax.cli import main, session
+from mnist_jax.datasets import Dataset
+from mnist_jax.errors import CheckpointError, RunError, SpecError
+from mnist_jax.specs import MLP, Config
+from mnist_jax.train import fit, init_state
+
+BASE = ["train", "--dataset", "digits", "--preset", "mlp-100", "--batch-size", "100"]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mnist_jax.cli", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(beginning):
+            return
+    pytest.fail(f"ended before {beginning}")
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, rest = process.communicate(timeout=60)
+    return process.returncode, rest
+
+
+def content(folder: Path) -> tuple[str, list[dict[str, str]], dict[str, object]]:
+    """The arrays' sum, the history and the scores, without what a clock has measured."""
+    state, _ = checkpoint._read(folder / runs.CHECKPOINT)
+    with (folder / runs.HISTORY).open() as file:
+        history = list(csv.DictReader(file))
+    for row in history:
+        del row["seconds"], row["images_per_second"]
+    metrics = json.loads((folder / runs.METRICS).read_text())
+    scores = {name: metrics[name] for name in ("train", "validation", "test", "epochs", "onnx")}
+    return checkpoint.arrays.digest(state), history, scores
+
+
+def test_fit_goes_on_from_a_state_to_the_same_bits(digits: Dataset) -> None:
+    config = Config(MLP((16,), ("relu",)), epochs=5)
+    whole = fit(config, digits.train, digits.validation, key=jax.random.key(3))
+    first = fit(
+        config, digits.train, digits.validation, key=jax.random.key(3), callback=lambda r, _: r.epoch == 2
+    )
+    rest = fit(config, digits.train, digits.validation, state=first.state)
+    assert [r.epoch for r in first.history] + [r.epoch for r in rest.history] == [1, 2, 3, 4, 5]
+    assert [r.loss for r in first.history + rest.history] == [r.loss for r in whole.history]
+    assert checkpoint.arrays.digest(checkpoint._flatten(rest.state)) == checkpoint.arrays.digest(
+        checkpoint._flatten(whole.state)
+    )
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(first.state))
+    assert fit(config, digits.train, state=rest.state).history == []
+
+
+def test_fit_wants_a_key_or_a_state_at_an_epochs_end(digits: Dataset) -> None:
+    config = Config(MLP((16,), ("relu",)), epochs=1)
+    state = init_state(config, jax.random.key(0))
+    for arguments in ({}, {"key": jax.random.key(0), "state": state}):
+        with pytest.raises(SpecError, match="takes either a key, to train from scratch, or a state"):
+            fit(config, digits.train, **arguments)
+    with pytest.raises(SpecError, match="must be at an epoch's end; got one 3 steps into it"):
+        fit(config, digits.train, state=state._replace(step=state.step + 3))
+
+
+def test_more_epochs_on_resume_equal_a_longer_run(tmp_path: Path) -> None:
+    assert main([*BASE, "--epochs", "3", "--out", str(tmp_path / "a")]) == 0
+    assert main(["train", "--resume", str(tmp_path / "a"), "--epochs", "6"]) == 0
+    assert main([*BASE, "--epochs", "6", "--out", str(tmp_path / "b"), "--checkpoint-every", "4"]) == 0
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        path.name for path in (tmp_path / "b").iterdir()
+    }
+    assert (tmp_path / "a" / runs.MODEL).read_bytes() == (tmp_path / "b" / runs.MODEL).read_bytes()
+    assert runs.read(tmp_path / "a") == runs.read(tmp_path / "b")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_finishes_cleanly_and_resume_goes_on(tmp_path: Path, number: int) -> None:
+    process = start(*BASE, "--epochs", "600", "--out", str(tmp_path / "a"))
+    wait_for(process, "epoch 2/")
+    process.send_signal(number)
+    code, rest = finish(process)
+    assert code == 0
+    assert "stopping after this epoch" in rest
+    done = runs.read_metrics(tmp_path / "a")["epochs"]
+    assert 2 <= done < 600
+    assert (
+        f"stopped after {done} of 600 epochs; go on with: mnist-jax train --resume {tmp_path / 'a'}" in rest
+    )
+    assert main(["verify", str(tmp_path / "a")]) == 0
+    assert main(["train", "--resume", str(tmp_path / "a"), "--epochs", str(done + 2)]) == 0
+    assert main([*BASE, "--epochs", str(done + 2), "--out", str(tmp_path / "b")]) == 0
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_ctrl_c_twice_stops_at_once_and_resume_goes_on(tmp_path: Path) -> None:
+    process = start(*BASE, "--epochs", "100000", "--out", str(tmp_path / "a"))
+    wait_for(process, "epoch 2/")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    code, rest = finish(process)
+    assert code == 130
+    assert rest.splitlines()[-1] == "mnist-jax: interrupted"
+    assert "Traceback" not in rest
+    assert not (tmp_path / "a" / runs.METRICS).exists()
+    done = len(session.newest(tmp_path / "a", runs.read(tmp_path / "a")).history)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    config["config"]["epochs"] = done + 1
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", str(tmp_path / "a")]) == 0
+    assert main([*BASE, "--epochs", str(done + 1), "--out", str(tmp_path / "b")]) == 0
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_killed_at_25_random_moments_ends_with_the_same_bits(tmp_path: Path) -> None:
+    """SIGKILL at any moment from the process's start on: while importing, compiling, training or writing."""
+    moments = random.Random(0)
+    folder, epochs = tmp_path / "a", "1500"
+    arguments = [*BASE, "--epochs", epochs, "--out", str(folder)]
+    begun = 0
+    for index in range(25):
+        resumable = (folder / runs.CONFIG).exists()
+        process = start(*(["train", "--resume", str(folder)] if resumable else arguments))
+        if index % 5:  # four in five while it trains, the fifth while it starts
+            wait_for(process, "epoch ")
+            begun += 1
+            time.sleep(moments.uniform(0, 0.3))
+        else:
+            time.sleep(moments.uniform(0, 2))
+        process.kill()
+        finish(process)
+    assert begun == 20
+    trained = len(session.newest(folder, runs.read(folder)).history)
+    assert 20 <= trained < 1500
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert main([*BASE, "--epochs", epochs, "--out", str(tmp_path / "b")]) == 0
+    assert content(folder) == content(tmp_path / "b")
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "b").iterdir()}
+
+
+@pytest.fixture
+def two_checkpoints(tmp_path: Path) -> Path:
+    """A run of four epochs, with the checkpoint of its second as the previous one."""
+    folder = tmp_path / "run"
+    assert main([*BASE, "--epochs", "2", "--out", str(folder)]) == 0
+    second = (folder / runs.CHECKPOINT).read_bytes()
+    assert main(["train", "--resume", str(folder), "--epochs", "4"]) == 0
+    checkpoint.previous_path(folder / runs.CHECKPOINT).write_bytes(second)
+    return folder
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 4
+    path.write_bytes(data)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_previous_one(
+    two_checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs.read(two_checkpoints)
+    path = two_checkpoints / runs.CHECKPOINT
+    assert len(session.newest(two_checkpoints, run).history) == 4
+    flip(path)
+    assert len(session.newest(two_checkpoints, run).history) == 2
+    assert "going back to checkpoint.previous.safetensors" in capsys.readouterr().err
+    path.unlink()  # as a crash between two renames leaves it
+    assert len(session.newest(two_checkpoints, run).history) == 2
+    flip(checkpoint.previous_path(path))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        session.newest(two_checkpoints, run)
+    assert main(["train", "--resume", str(two_checkpoints), "--epochs", "5"]) == 2
+
+
+def test_a_checkpoint_or_data_of_another_run_is_refused(
+    two_checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert main([*BASE[:3], "--preset", "mlp-50-50-sigmoid", "--epochs", "1", "--out", str(other)]) == 0
+    checkpoint.previous_path(two_checkpoints / runs.CHECKPOINT).unlink()
+    (two_checkpoints / runs.CHECKPOINT).write_bytes((other / runs.CHECKPOINT).read_bytes())
+    capsys.readouterr()
+    assert main(["train", "--resume", str(two_checkpoints), "--epochs", "9"]) == 2
+    assert "is a checkpoint of another model" in capsys.readouterr().err
+    config = json.loads((other / runs.CONFIG).read_text())
+    config["dataset_sha256"] = "0" * 64
+    (other / runs.CONFIG).write_text(json.dumps(config))
+    assert main(["train", "--resume", str(other), "--epochs", "9"]) == 2
+    assert "must go on with the digits it began with, sha256 000" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="must be a checkpoint of digits, sha256 000"):
+        session.newest(other, runs.read(other))
+
+
+def test_resume_takes_no_other_settings(two_checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value in (
+        ("--preset", "mlp-100"),
+        ("--seed", "0"),
+        ("--learning-rate", "0.1"),
+        ("--out", "x"),
+    ):
+        assert main(["train", "--resume", str(two_checkpoints), option, value]) == 2
+        assert (
+            f"--resume takes the run's settings from its directory; leave out {option}"
+            in capsys.readouterr().err
+        )
+    for epochs in ("4", "3"):
+        assert main(["train", "--resume", str(two_checkpoints), "--epochs", epochs]) == 2
+        assert "is trained for 4 epochs already; --epochs 5 or more trains on" in capsys.readouterr().err
+    assert runs.read(two_checkpoints).config.epochs == 4
+    assert (two_checkpoints / runs.METRICS).exists()
+
+
+def test_two_trainings_in_one_directory_are_one_too_many(two_checkpoints: Path, tmp_path: Path) -> None:
+    taken_twice = pytest.raises(RunError, match="another process is at work in it")
+    with runs.reopen(two_checkpoints), taken_twice, runs.reopen(two_checkpoints):
+        pytest.fail("taken twice")
+    assert not (two_checkpoints / runs.LOCK).exists()
+    process = start(*BASE, "--epochs", "100000", "--out", str(tmp_path / "a"))
+    wait_for(process, "epoch 2/")
+    code, message = finish(start("train", "--resume", str(tmp_path / "a")))
+    os.kill(process.pid, signal.SIGKILL)
+    finish(process)
+    assert code == 2
+    assert "another process is at work in it" in message
