@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mnist_jax import checkpoint as checkpoint
     from mnist_jax import errors as errors
     from mnist_jax import metrics as metrics
+    from mnist_jax import prepare as prepare
     from mnist_jax.datasets import DATASETS as DATASETS
     from mnist_jax.datasets import Dataset as Dataset
     from mnist_jax.datasets import load as load
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from mnist_jax.types import Examples as Examples
     from mnist_jax.types import HeldOut as HeldOut
 
-_MODULES = ("checkpoint", "errors", "metrics")
+_MODULES = ("checkpoint", "errors", "metrics", "prepare")
 _NAMES = {
     "datasets": ("DATASETS", "Dataset", "load"),
     "evaluation": ("Evaluation", "evaluate"),

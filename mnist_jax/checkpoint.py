@@ -1,9 +1,10 @@
-"""A training state in one safetensors file: arrays by path, readable metadata, and a sum over both ends.
+"""A training state in one safetensors file: arrays by path, readable metadata, and a sum over both.
 
-safetensors itself loads a flipped bit without a word, so the sha256 of the arrays is kept in the
+safetensors itself loads a flipped bit without a word, so a sha256 of all the rest is kept in the
 metadata and checked on the way in.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from os import PathLike
@@ -32,12 +33,8 @@ def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, An
         OSError: the file cannot be written; what was there before still is.
     """
     flat = _flatten(state)
-    header = {
-        **metadata,
-        "format": FORMAT,
-        "key_impl": str(jax.random.key_impl(state.key)),
-        "sha256": arrays.digest(flat),
-    }
+    header = {**metadata, "format": FORMAT, "key_impl": str(jax.random.key_impl(state.key))}
+    header["sha256"] = _digest(flat, header)
     data = safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)})
     write_atomic(Path(path), data, previous=previous_path(path))
 
@@ -76,15 +73,16 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, d
     return state._replace(key=jax.random.wrap_key_data(state.key, impl=header["key_impl"])), header
 
 
-def load_params(path: str | PathLike[str]) -> dict[str, Any]:
-    """Reads the parameters alone, as a nested dict of NumPy arrays.
+def load_params(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads the parameters alone, as a nested dict of NumPy arrays, and the metadata.
 
     Raises:
         CheckpointError: damaged, or of a newer format.
     """
-    flat, _ = _read(path)
+    flat, header = _read(path)
     prefix = f"params{arrays.SEPARATOR}"
-    return arrays.unflatten({name[len(prefix) :]: flat[name] for name in flat if name.startswith(prefix)})
+    params = {name[len(prefix) :]: flat[name] for name in flat if name.startswith(prefix)}
+    return arrays.unflatten(params), header
 
 
 def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -96,7 +94,7 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, A
         version, sha256 = int(header["format"]), str(header["sha256"])
     except FileNotFoundError:
         raise CheckpointError(f"{path} must be a checkpoint; there is no such file") from None
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} must be a checkpoint of mnist-jax; it cannot be read: {error}"
         ) from None
@@ -104,9 +102,15 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, A
         raise CheckpointError(
             f"{path} must be of format {FORMAT} or older; got {version}; a newer mnist-jax reads it"
         )
-    if (came := arrays.digest(flat)) != sha256:
-        raise CheckpointError(f"{path} is damaged: its arrays must have sha256 {sha256}; got {came}")
+    if (came := _digest(flat, header)) != sha256:
+        raise CheckpointError(f"{path} is damaged: its content must have sha256 {sha256}; got {came}")
     return flat, header
+
+
+def _digest(flat: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
+    """The sum over arrays and metadata, but for the sum itself."""
+    rest = json.dumps({name: header[name] for name in header if name != "sha256"}, sort_keys=True)
+    return hashlib.sha256(f"{arrays.digest(flat)} {rest}".encode()).hexdigest()
 
 
 def _untyped(state: TrainState) -> TrainState:

@@ -40,11 +40,11 @@ def check_images(images: Any) -> None:
             )
 
 
-def check_labels(labels: Any, count: int) -> None:
-    """Checks that there is one class number for each of `count` images.
+def check_label_type(labels: Any, count: int) -> None:
+    """Checks shape and dtype, as `check_image_type` does: one integer for each of `count` images.
 
     Raises:
-        InputError: the shape, dtype or range is another.
+        InputError: the shape or dtype is another.
     """
     shape, dtype = getattr(labels, "shape", None), getattr(labels, "dtype", None)
     if shape != (count,):
@@ -52,8 +52,34 @@ def check_labels(labels: Any, count: int) -> None:
         raise InputError(f"labels must be an array with one entry for each of {count:,} images; got {came}")
     if not np.issubdtype(np.dtype(dtype), np.integer):
         raise InputError(f"labels must be integers from 0 to {CLASSES - 1}; got {dtype}")
+
+
+def check_labels(labels: Any, count: int) -> None:
+    """Checks shape, dtype and range.
+
+    Raises:
+        InputError: as `check_label_type`, or a label is not one of the ten classes.
+    """
+    check_label_type(labels, count)
     if count and not (int(labels.min()) >= 0 and int(labels.max()) < CLASSES):
         raise InputError(f"labels must lie in 0..{CLASSES - 1}; got {int(labels.min())}..{int(labels.max())}")
+
+
+def check_example_types(examples: Any) -> None:
+    """Checks shapes and dtypes of labelled images, of which there must be some.
+
+    Raises:
+        InputError: as `check_image_type` and `check_label_type`; or there is no image to be found.
+    """
+    images, labels = getattr(examples, "images", None), getattr(examples, "labels", None)
+    if images is None or labels is None:
+        raise InputError(
+            f"examples must have images and labels, as Examples has; got {type(examples).__name__}"
+        )
+    check_image_type(images)
+    check_label_type(labels, images.shape[0])
+    if not images.shape[0]:
+        raise InputError("examples must hold at least one image; got none")
 
 
 def _hint(shape: Any) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from mnist_jax import idx, sources, store
 from mnist_jax.checks import check_labels
 from mnist_jax.errors import DatasetError, InputError, SpecError
-from mnist_jax.specs import IMAGE_SHAPE
+from mnist_jax.prepare import resize
+from mnist_jax.specs import IMAGE_SHAPE, check_fraction
 from mnist_jax.types import Examples, HeldOut
 
 DATASETS = (*sources.SOURCES, "digits")
@@ -62,8 +63,9 @@ def load(
     """
     if name not in DATASETS:
         raise SpecError(f"data set must be one of {', '.join(DATASETS)}; got {name!r}")
-    if not 0 <= validation_fraction < 1:
-        raise SpecError(f"validation fraction must be at least 0 and below 1; got {validation_fraction!r}")
+    check_fraction(validation_fraction)
+    if validation_seed is not None and not (isinstance(validation_seed, int) and validation_seed >= 0):
+        raise SpecError(f"validation seed must be a whole number of at least 0; got {validation_seed!r}")
     raws = _digits() if name == "digits" else store.read(name, _named_folder(data_dir))
     train, test = _labelled(name, "training", *raws[:2]), _labelled(name, "test", *raws[2:])
     kept, validation = _split(train, validation_fraction, validation_seed)
@@ -82,9 +84,12 @@ def _named_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     named = data_dir if data_dir is not None else os.environ.get("MNIST_JAX_DATA_DIR") or None
     if named is None:
         return None
-    folder = Path(named).expanduser()
-    if not folder.is_dir():
-        came = "it is a file" if folder.exists() else "it does not exist"
+    try:
+        folder = Path(named).expanduser()
+    except RuntimeError as error:  # of a user that does not exist
+        raise DatasetError(f"the data folder must be a directory; {named}: {error}") from None
+    if not os.fspath(named) or not folder.is_dir():
+        came = "it is a file" if folder.is_file() else "it does not exist"
         raise DatasetError(f"the data folder must be a directory with MNIST's four files; {folder}: {came}")
     return folder
 
@@ -95,6 +100,8 @@ def _labelled(name: str, part: str, images: store.Raw, labels: store.Raw) -> Exa
         check_labels(labels.array, len(images.array))
     except InputError as error:
         raise DatasetError(f"{name}'s {part} files do not fit each other: {error}") from None
+    if not len(images.array):
+        raise DatasetError(f"{name}'s {part} files must hold at least one image; got none")
     if images.array.shape[1:] != IMAGE_SHAPE:
         raise DatasetError(f"{name}'s {part} images must be 28x28; got {images.array.shape[1:]}")
     return Examples(images.array, labels.array)
@@ -129,8 +136,5 @@ def _digits() -> list[store.Raw]:
 
 def _frame(scans: np.ndarray) -> np.ndarray:
     """8x8 pictures scaled to 20x20, bilinear, in the middle of 28x28: MNIST's margins."""
-    # Row i of the matrix says how much of each old pixel is in new pixel i.
-    position = ((np.arange(20) + 0.5) * 8 / 20 - 0.5).clip(0, 7)
-    weights = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(8)))
-    scaled = np.rint(weights @ scans @ weights.T).astype(np.uint8)
+    scaled = np.rint(resize(scans, 20, 20)).astype(np.uint8)
     return np.pad(scaled, ((0, 0), (4, 4), (4, 4)))

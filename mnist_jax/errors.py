@@ -18,6 +18,10 @@ class InputError(MnistJaxError, ValueError):
     """Images or labels of the wrong shape, dtype or range."""
 
 
+class ImageError(InputError):
+    """A picture that is damaged, or that does not show one digit."""
+
+
 class DatasetError(MnistJaxError):
     """A data set's files are damaged, or are not what they should be."""
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Int32
 
+from mnist_jax.checks import check_example_types
 from mnist_jax.errors import InputError
 from mnist_jax.metrics import confusion_matrix, cross_entropy
 from mnist_jax.models import apply
@@ -35,13 +36,12 @@ def evaluate(
     """Evaluates every example once; the last batch is padded, and its padding not counted.
 
     Raises:
-        InputError: there is no example, or a batch has no room for one.
+        InputError: shapes or dtypes do not fit, there is no example, or a batch has no room for one.
     """
+    check_example_types(examples)
     count = examples.labels.shape[0]
-    if count < 1 or batch_size < 1:
-        raise InputError(
-            f"evaluation needs examples and a batch size of at least 1; got {count}, {batch_size}"
-        )
+    if batch_size < 1:
+        raise InputError(f"batch size must be at least 1; got {batch_size}")
     batch_size = min(batch_size, count)
     batches = -(-count // batch_size)
     rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
@@ -56,11 +56,11 @@ def evaluate(
         matrix = confusion_matrix(logits.argmax(axis=-1), labels[taken], counted.astype(jnp.int32))
         return (loss + jnp.where(counted, losses, 0).sum(), confusion + matrix), None
 
-    start = (jnp.zeros(()), jnp.zeros((10, 10), jnp.int32))
+    start = (jnp.zeros((), jnp.float32), jnp.zeros((10, 10), jnp.int32))
     (loss, confusion), _ = jax.lax.scan(add, start, rows)
     return Evaluation(
         loss=loss / count,
         accuracy=jnp.trace(confusion).astype(jnp.float32) / count,
         confusion=confusion,
-        n=confusion.sum(),
+        n=confusion.sum(dtype=jnp.int32),
     )

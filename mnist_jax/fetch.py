@@ -6,6 +6,7 @@ a module) that is ended when bytes stop arriving. The child also keeps its impor
 and its settings out of the caller's process.
 """
 
+import http.client
 import json
 import os
 import subprocess
@@ -59,8 +60,8 @@ def _unreachable(url: str) -> str | None:
             outcome.append(f"HTTP {error.code}")
         except urllib.error.URLError as error:
             outcome.append(str(error.reason))
-        except OSError as error:
-            outcome.append(str(error))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            outcome.append(f"no proper answer: {' '.join(str(error).split()) or type(error).__name__}")
 
     # Looking up a name has no timeout of its own, so it is done where it can be left behind.
     thread = Thread(target=probe, daemon=True)

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -22,8 +23,11 @@ def write_atomic(path: Path, data: bytes, *, previous: Path | None = None) -> No
         if previous is not None and path.exists():
             path.replace(previous)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # the temporary name would tell nobody anything
         raise
     _sync_folder(path.parent)
 

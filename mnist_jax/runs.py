@@ -9,7 +9,9 @@ model.onnx, model.json   the network for other runtimes, and what it says of its
 
 import csv
 import io
+import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -26,6 +28,16 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 CHECKPOINT, MODEL, LOCK = "checkpoint.safetensors", "model.onnx", ".lock"
+
+
+# The plain fields of a run, as JSON must have them.
+TYPES: dict[str, type] = {
+    "preset": str,
+    "seed": int,
+    "dataset": str,
+    "dataset_sha256": str,
+    "validation_fraction": float,
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ def write_config(folder: Path, run: Run, versions: Mapping[str, str]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    values = {**asdict(run), "hyper": run.hyper._asdict(), "format": FORMAT, "versions": dict(versions)}
+    values = {**to_json(run), "format": FORMAT, "versions": dict(versions)}
     try:
         write_atomic(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
     except OSError as error:
@@ -148,19 +160,34 @@ def read(folder: Path) -> Run:
     Raises:
         RunError: it is not a run directory, or its config is damaged or of a newer format.
     """
-    values = _read_json(folder, CONFIG)
-    if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
-        raise RunError(f"{folder / CONFIG} must be of format {FORMAT} or older; got {values.get('format')!r}")
-    expected = {field.name for field in fields(Run)}
-    if missing := sorted(expected - set(values)):
-        raise RunError(f"{folder / CONFIG} is damaged: it lacks {', '.join(missing)}")
+    values, name = _read_json(folder, CONFIG), folder / CONFIG
+    if type(values.get("format")) is not int or not 1 <= values["format"] <= FORMAT:
+        raise RunError(f"{name} must be of format 1 to {FORMAT}; got {values.get('format')!r}")
+    if missing := sorted({field.name for field in fields(Run)} - set(values)):
+        raise RunError(f"{name} is damaged: it lacks {', '.join(missing)}")
+    for field, kind in TYPES.items():
+        if not isinstance(values[field], kind) or isinstance(values[field], bool):
+            raise RunError(f"{name} is damaged: {field} must be {kind.__name__}; got {values[field]!r}")
     try:
         hyper = specs.Hyper(**values["hyper"])
         specs.check_hyper(hyper)
         config = specs.from_json(values["config"])
     except (SpecError, TypeError) as error:
-        raise RunError(f"{folder / CONFIG} is damaged: {error}") from None
-    return Run(**{name: values[name] for name in expected} | {"config": config, "hyper": hyper})
+        raise RunError(f"{name} is damaged: {error}") from None
+    return Run(config=config, hyper=hyper, **{field: values[field] for field in TYPES})
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """The run as plain values, just as they come back from JSON."""
+    values: dict[str, Any] = json.loads(json.dumps({**asdict(run), "hyper": run.hyper._asdict()}))
+    return values
+
+
+def fresh(name: str) -> Path:
+    """A directory below `runs` that is not there yet, named after the time."""
+    start = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    numbered = (Path(f"{start}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([start], numbered) if not path.exists())
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -195,7 +222,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         raise RunError(
             f"{folder} must be a run directory, as `mnist-jax train` makes it; it has no {name}"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{folder / name} is damaged: {error}") from None
     if not isinstance(values, dict):
         raise RunError(f"{folder / name} is damaged: it must hold a JSON object; got {type(values).__name__}")

@@ -5,6 +5,7 @@ Everything here is hashable, so it can be a static argument of `jax.jit`. What m
 """
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,6 +15,7 @@ from mnist_jax.errors import SpecError
 IMAGE_SHAPE = (28, 28)
 PIXELS = 28 * 28
 CLASSES = 10
+FLOAT32_MAX = 3.4e38
 
 Activation = Literal["relu", "sigmoid", "tanh", "gelu"]
 Output = Literal["softmax", "sigmoid"]
@@ -48,8 +50,8 @@ class MLP:
             if not isinstance(value, list | tuple):
                 raise SpecError(f"{name} must be a tuple with one entry per hidden layer; got {value!r}")
             object.__setattr__(self, name, tuple(value))
-        for width in self.hidden:
-            check_whole("a hidden width", width)
+        widths = tuple(check_whole("a hidden width", width) for width in self.hidden)
+        object.__setattr__(self, "hidden", widths)
         if len(self.hidden) != len(self.activations):
             raise SpecError(
                 "hidden and activations must have one entry per hidden layer; "
@@ -101,11 +103,10 @@ class Config:
     def __post_init__(self) -> None:
         if not isinstance(self.model, MLP):
             raise SpecError(f"model must be an MLP; got {self.model!r}")
-        check_whole("epochs", self.epochs)
-        check_whole("batch size", self.batch_size)
-        _real("b1", self.b1, 0, 1)
-        _real("b2", self.b2, 0, 1)
-        _real("epsilon", self.epsilon, 0, 1)
+        object.__setattr__(self, "epochs", check_whole("epochs", self.epochs))
+        object.__setattr__(self, "batch_size", check_whole("batch size", self.batch_size))
+        for name in ("b1", "b2", "epsilon"):
+            object.__setattr__(self, name, _real(name, getattr(self, name), 0, 1))
 
 
 class Hyper(NamedTuple):
@@ -128,8 +129,8 @@ def check_hyper(hyper: Hyper) -> None:
     Raises:
         SpecError: one is not a finite number in its range.
     """
-    _real("learning rate", hyper.learning_rate, 0, math.inf, open_low=True)
-    _real("weight decay", hyper.weight_decay, 0, math.inf)
+    _real("learning rate", hyper.learning_rate, 0, FLOAT32_MAX, open_low=True)
+    _real("weight decay", hyper.weight_decay, 0, FLOAT32_MAX)
     _real("label smoothing", hyper.label_smoothing, 0, 1)
 
 
@@ -163,22 +164,33 @@ def _one_of(what: str, value: object, known: tuple[str, ...]) -> None:
         raise SpecError(f"{what} must be one of {', '.join(known)}; got {value!r}")
 
 
-def check_whole(what: str, value: object) -> None:
-    """Checks a count.
+def check_whole(what: str, value: Any) -> int:
+    """A count as a plain `int`.
 
     Raises:
         SpecError: it is not a whole number of at least 1.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
         raise SpecError(f"{what} must be a whole number of at least 1; got {value!r}")
+    return operator.index(value)
 
 
-def _real(what: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
-    """Checks `low <= value < high` (`low < value` where the low end is open); NaN passes neither."""
+def check_fraction(value: Any) -> None:
+    """Checks the share of the training set to hold out.
+
+    Raises:
+        SpecError: it is not at least 0 and below 1.
+    """
+    _real("validation fraction", value, 0, 1)
+
+
+def _real(what: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
+    """A number as a plain `float`: `low <= value < high` (`low < value` where that end is open), not NaN."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not (low < number if open_low else low <= number) or not number < high:
-        bound = "a number" if high == math.inf else f"a number below {high}"
+        bound = "a number" if high > 1 else f"a number below {high}"
         raise SpecError(f"{what} must be {bound}, {'above' if open_low else 'at least'} {low}; got {value!r}")
+    return number

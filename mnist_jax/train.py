@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float32, Int32
 
-from mnist_jax.checks import check_images, check_labels
+from mnist_jax.checks import check_example_types, check_images, check_labels
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.metrics import cross_entropy
@@ -78,12 +78,17 @@ def init_state(config: Config, key: Key) -> TrainState:
 def train_step(
     config: Config, hyper: Hyper, state: TrainState, batch: Examples
 ) -> tuple[TrainState, StepMetrics]:
-    """One update from one batch."""
+    """One update from one batch.
+
+    Raises:
+        InputError: shapes or dtypes of the batch do not fit.
+    """
+    check_example_types(batch)
 
     def loss_of(params: Params) -> tuple[Scalar, Array]:
         logits = apply(config.model, params, batch.images)
         losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
-        correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum()
+        correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct
 
     (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -96,7 +101,12 @@ def train_step(
 def train_epoch(
     config: Config, hyper: Hyper, state: TrainState, train: Examples
 ) -> tuple[TrainState, StepMetrics]:
-    """One pass over `train` in a new order; the last batch may be smaller, and counts all the same."""
+    """One pass over `train` in a new order; the last batch may be smaller, and counts all the same.
+
+    Raises:
+        InputError: shapes or dtypes do not fit.
+    """
+    check_example_types(train)
     count = train.labels.shape[0]
     steps, rest = divmod(count, config.batch_size)
     epoch = state.step // (steps + bool(rest))
@@ -203,9 +213,10 @@ def fit(
         state, steps = jax.block_until_ready(run_epoch(hyper, state, train))
         seconds = time.perf_counter() - start
         losses, sizes = np.asarray(steps.loss, np.float64), np.asarray(steps.size)
-        if not np.isfinite(losses).all() or not _all_finite(state.params):
-            raise DivergenceError(_diverged(epoch, losses, float(hyper.learning_rate)), before, history)
         scores = None if validation is None else _evaluate(config.model, state.params, validation)
+        finite = _all_finite(state.params) and (scores is None or np.isfinite(scores.loss))
+        if not (finite and np.isfinite(losses).all()):
+            raise DivergenceError(_diverged(epoch, losses, hyper), before, history)
         record = EpochRecord(
             epoch=epoch,
             loss=float(losses @ sizes / sizes.sum()),
@@ -240,6 +251,7 @@ def _check(config: Config, train: Examples, validation: Examples | None) -> None
                 f"{name} must be Examples; got the held-out test set, which is for evaluate alone"
             )
         if examples is not None:
+            check_example_types(examples)
             check_images(examples.images)
             check_labels(examples.labels, len(examples.images))
     if config.batch_size > len(train.labels):
@@ -249,10 +261,12 @@ def _check(config: Config, train: Examples, validation: Examples | None) -> None
         )
 
 
-def _diverged(epoch: int, losses: np.ndarray, learning_rate: float) -> str:
+def _diverged(epoch: int, losses: np.ndarray, hyper: Hyper) -> str:
     bad = np.flatnonzero(~np.isfinite(losses))
-    where = f"step {bad[0] + 1} (loss {losses[bad[0]]})" if bad.size else f"step {losses.size} (a parameter)"
+    step = bad[0] + 1 if bad.size else losses.size
+    found = f"loss {losses[bad[0]]}" if bad.size else "a parameter, or the validation loss, after it"
+    decay = f" or a weight decay below {float(hyper.weight_decay):g}" if hyper.weight_decay else ""
     return (
-        f"training left the finite numbers in epoch {epoch}, {where}; "
-        f"try a learning rate below {learning_rate:g}"
+        f"training left the finite numbers in epoch {epoch}, step {step} ({found}); "
+        f"try a learning rate below {float(hyper.learning_rate):g}{decay}"
     )

@@ -48,7 +48,8 @@ def test_a_state_comes_back_bit_for_bit_and_trains_on_alike(
 
 
 def test_the_parameters_alone_are_plain_numpy(saved: Path, trained: tuple[Config, Fit]) -> None:
-    params = checkpoint.load_params(saved)
+    params, metadata = checkpoint.load_params(saved)
+    assert metadata["preset"] == "mine"
     assert jax.tree.structure(params) == jax.tree.structure(trained[1].state.params)
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(trained[1].state.params), strict=True):
         assert type(a) is np.ndarray
@@ -72,7 +73,7 @@ def test_every_flipped_bit_in_the_arrays_is_noticed(saved: Path, trained: tuple[
         flipped[position] ^= 1 << int(position % 8)
         saved.write_bytes(flipped)
         with pytest.raises(
-            CheckpointError, match=r"is damaged: its arrays must have sha256 \w{64}; got \w{64}"
+            CheckpointError, match=r"is damaged: its content must have sha256 \w{64}; got \w{64}"
         ):
             checkpoint.load_params(saved)
 

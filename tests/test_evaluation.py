@@ -9,8 +9,8 @@ from mnist_jax.datasets import Dataset
 from mnist_jax.errors import InputError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.models import predict
-from mnist_jax.specs import MLP, Config
-from mnist_jax.train import Fit
+from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.train import Fit, train_epoch, train_step
 from mnist_jax.types import Examples, HeldOut, Params
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -69,7 +69,29 @@ def test_sums_stay_right_past_row_32768(trained: tuple[Config, Fit], batch_size:
 
 def test_nothing_to_evaluate_is_said(trained: tuple[Config, Fit], digits: Dataset) -> None:
     spec, params = trained[0].model, trained[1].state.params
-    with pytest.raises(InputError, match="needs examples and a batch size of at least 1; got 0, 1000"):
+    with pytest.raises(InputError, match="examples must hold at least one image; got none"):
         evaluate(spec, params, HeldOut(digits.test.images[:0], digits.test.labels[:0]))
-    with pytest.raises(InputError, match="got 297, 0"):
+    with pytest.raises(InputError, match="batch size must be at least 1; got 0"):
         evaluate(spec, params, digits.test, batch_size=0)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_examples_that_do_not_fit_each_other_are_refused(
+    trained: tuple[Config, Fit], digits: Dataset
+) -> None:
+    """JAX itself would clamp an index past the end, and score one image many times."""
+    config, run = trained
+    images, labels = digits.train.images[:50], np.asarray(digits.train.labels[:50], np.int32)
+    for examples, message in (
+        (Examples(images[:10], labels), r"one entry for each of 10 images; got shape \(50,\)"),
+        (Examples(images, labels[:10]), r"one entry for each of 50 images; got shape \(10,\)"),
+        (Examples(images, labels[:, None]), r"got shape \(50, 1\)"),
+        (Examples(images, labels + 0.5), "labels must be integers from 0 to 9; got float64"),
+        (Examples(images[:0], labels[:0]), "examples must hold at least one image"),
+        (digits, "examples must have images and labels, as Examples has; got Dataset"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate(config.model, run.state.params, examples)
+        for function in (train_step, train_epoch):
+            with pytest.raises(InputError, match=message):
+                function(config, Hyper(), run.state, examples)

@@ -43,6 +43,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.manner == "unavailable":
             self.send_error(503)
             return
+        if self.server.manner == "garbage":
+            self.wfile.write(b"garbage\r\n")
+            return
         if self.server.manner == "silent":
             self.server.closing.wait(20)
             return
@@ -109,6 +112,7 @@ def test_the_second_mirror_is_tried_where_the_first_fails(mirrors: Path) -> None
         (["damaged"], "(?i)checksum"),
         (["stalling"], "nothing arrived for 2 s"),
         (["silent"], "no answer within 1 s|timed out"),
+        (["garbage"], "no proper answer: garbage"),
     ],
     indirect=["mirrors"],
 )

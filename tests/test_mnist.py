@@ -39,7 +39,7 @@ def test_every_preset_learns_and_its_file_passes_verify(
     assert runs.read_metrics(out)["test"]["n"] == 10_000
     assert runs.read_metrics(out)["test"]["accuracy"] > 0.92
     assert main(["verify", str(out), "--data-dir", str(mnist_dir)]) == 0
-    assert "equals JAX: 10,000 images and 256 of noise, 0 other answers" in capsys.readouterr().out
+    assert "equals JAX: 10,000 images and 1,280 of noise, 0 other answers" in capsys.readouterr().out
 
 
 def test_mutants_that_answers_cannot_tell_fail_the_proof(mnist_dir: Path) -> None:

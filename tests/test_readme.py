@@ -13,8 +13,8 @@ README = (ROOT / "README.md").read_text()
 NOT_RUN = {
     "pip install uv && uv run mnist-jax train",
     "uv run pytest",
-    'pip install "mnist-jax[cuda]"',
-    'pip install "mnist-jax[tpu]"',
+    "uv sync --extra cuda",
+    "uv sync --extra tpu",
 }
 NOT_RUN_PREFIX = "mnist-jax reproduce"  # minutes long; its own tests run it
 

@@ -206,8 +206,8 @@ def test_a_checkpoint_or_data_of_another_run_is_refused(
     config["dataset_sha256"] = "0" * 64
     (other / runs.CONFIG).write_text(json.dumps(config))
     assert main(["train", "--resume", str(other), "--epochs", "9"]) == 2
-    assert "must go on with the digits it began with, sha256 000" in capsys.readouterr().err
-    with pytest.raises(CheckpointError, match="must be a checkpoint of digits, sha256 000"):
+    assert "the run must have the digits it began with, sha256 000" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="must be of one run: in the checkpoint dataset_sha256 is"):
         session.newest(other, runs.read(other))
 
 

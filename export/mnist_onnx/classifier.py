@@ -2,12 +2,23 @@
 
 import json
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mnist_jax.checks import check_images
 from mnist_jax.errors import InputError, ModelError
+from mnist_jax.specs import CLASSES, IMAGE_SHAPE
+
+# What each entry of the metadata that changes answers may say.
+KNOWN = {
+    "format": ("1",),
+    "input_range": ("0..255", "0..1"),
+    "network_output": ("softmax", "sigmoid"),
+    "output": ("probabilities", "logits"),
+}
+INPUT_TYPES = {"0..255": "tensor(uint8)", "0..1": "tensor(float)"}
 
 
 class Classifier:
@@ -22,8 +33,9 @@ class Classifier:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._session = open_session(path)
-        self.metadata: dict[str, str] = read_metadata(self._session, fspath(path))
+        self._name = fspath(path)
+        self._session = open_session(_read(self._name), self._name)
+        self.metadata = read_metadata(self._session, self._name)
         self.labels: list[str] = json.loads(self.metadata["labels"])
 
     def predict(self, images: Any) -> np.ndarray:
@@ -37,6 +49,7 @@ class Classifier:
 
         Raises:
             InputError: another shape, dtype or range.
+            ModelError: the file's graph fails on them.
         """
         check_images(images)
         images = np.asarray(images)
@@ -47,61 +60,110 @@ class Classifier:
             )
         if self.metadata["input_range"] == "0..1" and images.dtype == np.uint8:
             images = images * np.float32(1 / 255)
-        (answer,) = self._session.run(None, {"images": images[:, None]})
+        (answer,) = run(self._session, images, None, self._name)
         if self.metadata["output"] == "logits":
             answer = _probabilities(answer, self.metadata["network_output"])
-        result: np.ndarray = answer
-        return result
+        return answer
 
 
-def open_session(model: str | PathLike[str] | bytes) -> Any:
-    """An ONNX Runtime session on the CPU, for a file or for the bytes of one.
+def open_session(data: bytes, name: str = "the model") -> Any:
+    """An ONNX Runtime session on the CPU, for the bytes of a file.
 
     Raises:
-        ModelError: it is missing, damaged or not ONNX.
+        ModelError: it is damaged or not ONNX.
     """
     import onnxruntime as ort
 
-    name = "the model" if isinstance(model, bytes) else fspath(model)
     options = ort.SessionOptions()
     options.log_severity_level = 3  # what goes wrong is raised; warnings would only be printed
     try:
-        data = model if isinstance(model, bytes) else _read(name)
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except ModelError:
-        raise
     except Exception as error:  # onnxruntime's own errors have no common base
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{name} must be an ONNX file; ONNX Runtime refuses it: {reason}") from None
+        raise ModelError(
+            f"{name} must be an ONNX file; ONNX Runtime refuses it: {_one_line(error)}"
+        ) from None
 
 
-def read_metadata(session: Any, name: str) -> dict[str, str]:
+def run(
+    session: Any, images: np.ndarray, outputs: list[str] | None, name: str = "the model"
+) -> list[np.ndarray]:
+    """The outputs for images `[batch, 28, 28]`, each float32 `[batch, 10]`.
+
+    Raises:
+        ModelError: the graph fails, or puts out something else.
+    """
+    try:
+        found: list[np.ndarray] = session.run(outputs, {"images": images[:, None]})
+    except Exception as error:
+        raise ModelError(f"{name} cannot be run on {len(images)} images: {_one_line(error)}") from None
+    for array in found:
+        if array.shape != (len(images), CLASSES) or array.dtype != np.float32:
+            raise ModelError(
+                f"{name} must put out float32 [{len(images)}, {CLASSES}]; "
+                f"got {array.dtype} {list(array.shape)}"
+            )
+    return found
+
+
+def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
     """What one of our files says of itself.
 
     Raises:
-        ModelError: the file is not one of ours.
+        ModelError: the file is not one of ours, or says what cannot be.
     """
-    metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
-    wanted = {"format", "input_range", "labels", "network_output", "output"}
-    if missing := sorted(wanted - set(metadata)):
+    try:
+        metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError:
+        raise ModelError(f"{name} is damaged: its metadata is not text") from None
+    if missing := sorted({*KNOWN, "labels"} - set(metadata)):
         raise ModelError(
             f"{name} must be a file written by mnist-jax, which says what pixels it takes; "
             f"its metadata lacks {', '.join(missing)}"
         )
+    for key, values in KNOWN.items():
+        if metadata[key] not in values:
+            raise ModelError(
+                f"{name}: {key} in its metadata must be {' or '.join(values)}; got {metadata[key]!r}"
+            )
+    if not _are_labels(metadata["labels"]):
+        raise ModelError(
+            f"{name}: labels in its metadata must be {CLASSES} names; got {metadata['labels']!r}"
+        )
+    inputs = [(value.name, value.type, list(value.shape)[1:]) for value in session.get_inputs()]
+    expected = [("images", INPUT_TYPES[metadata["input_range"]], [1, *IMAGE_SHAPE])]
+    if inputs != expected or len(session.get_outputs()) != 1:
+        raise ModelError(
+            f"{name} must take {expected} and put out one value; "
+            f"got {inputs} and {len(session.get_outputs())}"
+        )
     return metadata
+
+
+def _are_labels(text: str) -> bool:
+    try:
+        labels = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(labels, list)
+        and len(labels) == CLASSES
+        and all(isinstance(label, str) for label in labels)
+    )
 
 
 def _read(name: str) -> bytes:
     try:
-        with open(name, "rb") as file:  # noqa: PTH123
-            return file.read()
+        return Path(name).read_bytes()
     except OSError as error:
         raise ModelError(f"{name} must be an ONNX file; it cannot be read: {error.strerror}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
     if kind == "sigmoid":
         return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)  # never overflows
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
-    return result
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

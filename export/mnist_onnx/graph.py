@@ -20,7 +20,7 @@ from mnist_jax import arrays
 from mnist_jax.errors import ModelError, SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.sources import DIGITS
-from mnist_jax.specs import MLP
+from mnist_jax.specs import CLASSES, MLP
 
 OPSET = 17
 IR_VERSION = 8
@@ -54,13 +54,19 @@ def to_onnx(
         for any batch size.
 
     Raises:
-        SpecError: an option is unknown, or the parameters are not the spec's.
+        SpecError: an option is unknown, the parameters are not the spec's or not finite, or the classes or
+            facts are not texts.
     """
     if input not in ("uint8", "float32"):
         raise SpecError(f"input must be uint8 or float32; got {input!r}")
     if output not in ("probabilities", "logits"):
         raise SpecError(f"output must be probabilities or logits; got {output!r}")
-    _check_params(spec, params)
+    flat = checked_params(spec, params)
+    if len(classes) != CLASSES or not all(isinstance(name, str) for name in classes):
+        raise SpecError(f"classes must be {CLASSES} names; got {classes!r}")
+    for name, fact in (facts or {}).items():
+        if not isinstance(fact, str):
+            raise SpecError(f"facts must be texts; got {fact!r} for {name}")
 
     nodes: list[NodeProto] = []
     weights: list[TensorProto] = []
@@ -81,8 +87,8 @@ def to_onnx(
 
     for index in range(len(spec.widths) - 1):
         layer, last = f"Dense_{index}", index == len(spec.hidden)
-        kernel = constant(f"{layer}.weight", np.asarray(params[layer]["kernel"]).T)
-        bias = constant(f"{layer}.bias", params[layer]["bias"])
+        kernel = constant(f"{layer}.weight", flat[f"{layer}/kernel"].T)
+        bias = constant(f"{layer}.bias", flat[f"{layer}/bias"])
         value = node("Gemm", [value, kernel, bias], "logits" if last else f"{layer}.out", transB=1)
         if not last:
             value = _activate(spec.activations[index], value, node, constant)
@@ -116,7 +122,7 @@ def to_onnx(
             "labels": json.dumps(list(classes)),
             "network_output": spec.output,
             "output": output,
-            "parameters_sha256": arrays.digest(arrays.flatten(params)),
+            "parameters_sha256": arrays.digest(flat),
         },
     )
     return model
@@ -126,28 +132,45 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
     """Writes the file, and beside it a `.json` with all it says of itself, for runtimes that can't read that.
 
     Raises:
-        ModelError: `path` does not end in `.onnx`.
+        ModelError: `path` does not end in `.onnx`; the `.json` is there and is something else; `to_onnx` has
+            not built the model.
         OSError: a file cannot be written; what was there before still is.
     """
     path = Path(path)
     if path.suffix != ".onnx":
         raise ModelError(f"an ONNX file's name must end in .onnx; got {path}")
-    data = model.SerializeToString(deterministic=True)
     facts = {entry.key: entry.value for entry in model.metadata_props}
+    if "parameters_sha256" not in facts:
+        raise ModelError("a model to save must be one that to_onnx has built; got another")
+    card_path = path.with_suffix(".json")
+    if card_path.exists() and not _is_card(card_path):
+        raise ModelError(
+            f"{card_path} would be overwritten, which describes no ONNX file; choose another name"
+        )
+    data = model.SerializeToString(deterministic=True)
     card = {
         **facts,
         "labels": json.loads(facts["labels"]),
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
+        "opset": model.opset_import[0].version,
+        "ir_version": model.ir_version,
         "inputs": [_describe(value) for value in model.graph.input],
         "outputs": [_describe(value) for value in model.graph.output],
         "producer": f"{model.producer_name} {model.producer_version}",
     }
     write_atomic(path, data)
-    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    write_atomic(card_path, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _is_card(path: Path) -> bool:
+    """Whether `save` has written that `.json` file."""
+    try:
+        card = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(card, dict) and "parameters_sha256" in card
 
 
 def _describe(value: Any) -> dict[str, Any]:
@@ -175,10 +198,19 @@ def _activate(activation: str, value: str, node: Any, constant: Any) -> str:
     return str(node("Mul", [value, share], f"{value}.gelu"))
 
 
-def _check_params(spec: MLP, params: Mapping[str, Any]) -> None:
+def checked_params(spec: MLP, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The parameters by name, `Dense_0/kernel` and so on, as float32.
+
+    Raises:
+        SpecError: they are not the spec's, or not all finite.
+    """
     expected: dict[str, tuple[int, ...]] = {}
     for index, (fan_in, fan_out) in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
         expected |= {f"Dense_{index}/bias": (fan_out,), f"Dense_{index}/kernel": (fan_in, fan_out)}
-    found = {name: array.shape for name, array in arrays.flatten(params).items()}
-    if found != expected:
+    flat = arrays.flatten(params) if isinstance(params, Mapping) else {}
+    if (found := {name: array.shape for name, array in flat.items()}) != expected:
         raise SpecError(f"params must be those of {spec}, {expected}; got {found}")
+    for name, array in flat.items():
+        if array.dtype.kind != "f" or not np.isfinite(array.astype(np.float32)).all():
+            raise SpecError(f"params must be finite float32 numbers; got others in {name}, {array.dtype}")
+    return {name: array.astype(np.float32) for name, array in flat.items()}

@@ -2,9 +2,10 @@
 
 Comparing answers on test images proves little: without its output bias a network changes 4 answers
 in 10,000, scaled by 1/256 instead of 1/255 none, and weights of pixels that are black in every test
-image don't matter at all. So numbers are compared, and on noise as well as on images; logits as well as
-probabilities, since saturated probabilities hide an error of 5 % in the logits; alone, in sevens and
-all at once.
+image don't matter at all. So numbers are compared: logits as well as probabilities, since saturated
+probabilities hide an error of 5 % in the logits; one image alone, in sevens and all at once; and not on
+images alone. Pictures of noise light every pixel, but each holds most hidden units always on or always
+off; images with ink strewn over them light every pixel while the units work as they do on images.
 """
 
 from typing import NamedTuple
@@ -18,13 +19,15 @@ from mnist_jax.errors import InputError, ModelError
 from mnist_jax.models import apply, probabilities
 from mnist_jax.specs import MLP
 from mnist_jax.types import Images, Params
-from mnist_onnx.classifier import open_session, read_metadata
+from mnist_onnx.classifier import open_session, read_metadata, run
+from mnist_onnx.graph import checked_params
 
-# Of outputs on images, absolute; of logits, and of outputs on noise, as a share of 1 + the image's largest
-# |logit|: each logit is a sum of terms of that size, so float32 leaves that much in the smallest of them.
-# (Two right implementations differ by 1e-6 of it; noise drives logits past 100.)
+# Of logits, as a share of 1 + the picture's largest |logit|: each is a sum of terms of that size, and
+# float32 leaves up to 1e-6 of it in the smallest. Of probabilities, absolute, as long as that is not what
+# float32 leaves: where the largest |logit| is past 10, a tenth of what the logits may be off.
 TOLERANCE = 1e-5
 NOISE = 256
+STREWN = 1024
 CHUNK = 1000
 
 
@@ -36,8 +39,8 @@ class Parity(NamedTuple):
         max_abs_difference: the largest on what the file puts out for the images.
         max_logit_difference: the largest on logits, noise included, as a share of 1 + the largest |logit|.
         disagreements: images, noise included, with another answer, ties left out.
-        n: images compared; there were `noise` pictures of noise besides.
-        noise: how many.
+        n: images compared.
+        noise: pictures compared besides: of noise, and images with noise strewn over them.
     """
 
     passed: bool
@@ -61,7 +64,8 @@ def parity(
         seed: of the noise.
 
     Raises:
-        ModelError: the file is damaged, not ONNX, or not one of ours.
+        ModelError: the file is damaged, not ONNX, not one of ours, or of a network with another output.
+        SpecError: the parameters are not the spec's.
         InputError: the images are not uint8 `[n, 28, 28]`, or none.
     """
     check_images(images)
@@ -69,24 +73,29 @@ def parity(
         raise InputError(
             f"parity is proven on uint8 images, at least one; got {len(images)} of {images.dtype}"
         )
+    if not isinstance(model, bytes | onnx.ModelProto):
+        raise ModelError(f"parity takes a model or the bytes of a file; got {model!r}")
+    checked_params(spec, params)
     data = model if isinstance(model, bytes) else model.SerializeToString()
-    noise = np.random.default_rng(seed).integers(0, 256, (NOISE, 28, 28), np.uint8)
-    inputs = np.concatenate([np.asarray(images), noise])
+    metadata = read_metadata(open_session(data))
+    if metadata["network_output"] != spec.output:
+        raise ModelError(f"the model must be of a {spec.output} network; got {metadata['network_output']}")
+
+    inputs = np.concatenate([np.asarray(images), _noise(np.asarray(images), seed)])
     logits, answers = _reference(spec, params, inputs)
-
-    metadata = read_metadata(open_session(data), "the model")
-    if metadata["output"] == "logits":
-        answers = logits
-    pixels = inputs if metadata["input_range"] == "0..255" else inputs * np.float32(1 / 255)
-
     size = 1 + np.abs(logits).max(axis=-1, keepdims=True)
-    limit = np.where(np.arange(len(inputs)) < len(images), 1, size[:, 0])[:, None] * TOLERANCE
     if metadata["output"] == "logits":
-        limit = size * TOLERANCE
+        answers, limit = logits, TOLERANCE * size
+    else:
+        limit = TOLERANCE * np.maximum(1, size / 10)
+    pixels = inputs if metadata["input_range"] == "0..255" else inputs * np.float32(1 / 255)
+    session, outputs = _with_logits(data)
+
     off, off_logits = np.zeros_like(answers), np.zeros_like(logits)
     other = np.zeros(len(inputs), bool)
     for batch in (1, 7, len(inputs)):
-        found, found_logits = _run(data, pixels, batch)
+        parts = [run(session, pixels[i : i + batch], outputs) for i in range(0, len(pixels), batch)]
+        found, found_logits = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
         off = np.maximum(off, np.abs(found - answers))  # NaN stays NaN, and fails below
         off_logits = np.maximum(off_logits, np.abs(found_logits - logits) / size)
         other |= _other_answer(logits, found_logits) | _other_answer(answers, found)
@@ -97,34 +106,39 @@ def parity(
         max_logit_difference=float(off_logits.max()),
         disagreements=int(other.sum()),
         n=len(images),
-        noise=NOISE,
+        noise=len(inputs) - len(images),
     )
+
+
+def _noise(images: np.ndarray, seed: int) -> np.ndarray:
+    """Pictures of even noise, and images with 2 to 30 % of their pixels replaced by noise."""
+    rng = np.random.default_rng(seed)
+    even = rng.integers(0, 256, (NOISE, 28, 28), np.uint8)
+    strewn = images[rng.integers(0, len(images), STREWN)]
+    where = rng.random(strewn.shape) < rng.uniform(0.02, 0.3, (STREWN, 1, 1))
+    return np.concatenate([even, np.where(where, rng.integers(0, 256, strewn.shape, np.uint8), strewn)])
 
 
 def _reference(spec: MLP, params: Params, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """JAX's logits and answers."""
-    run = jax.jit(apply, static_argnums=0)
+    logits_of = jax.jit(apply, static_argnums=0)
     # On GPUs and TPUs a float32 product is rounded to fewer bits unless it is asked not to be.
     with jax.default_matmul_precision("highest"):
-        chunks = [run(spec, params, images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+        chunks = [logits_of(spec, params, images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
     logits = jax.numpy.concatenate(chunks)
     return np.asarray(logits), np.asarray(probabilities(spec.output, logits))
 
 
-def _run(data: bytes, pixels: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The file's own output and, from the same graph, its logits; in batches of that size."""
+def _with_logits(data: bytes) -> tuple[object, list[str]]:
+    """A fresh session on the file, and the names of its own output and, from the same graph, its logits."""
     model = onnx.load_from_string(data)
-    outputs = [value.name for value in model.graph.output]
-    if len(outputs) != 1 or not any("logits" in node.output for node in model.graph.node):
-        raise ModelError(f"the model must have one output, and a value named logits; got {outputs}")
-    if outputs != ["logits"]:
-        model.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None))
-    session = open_session(model.SerializeToString())
-    parts = [
-        session.run([outputs[0], "logits"], {"images": pixels[i : i + batch, None]})
-        for i in range(0, len(pixels), batch)
-    ]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    (output,) = (value.name for value in model.graph.output)
+    if not any("logits" in node.output for node in model.graph.node):
+        raise ModelError("the model must have a value named logits, as to_onnx gives it; got none")
+    if output != "logits":
+        logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None)
+        model.graph.output.append(logits)
+    return open_session(model.SerializeToString()), [output, "logits"]
 
 
 def _other_answer(expected: np.ndarray, found: np.ndarray) -> np.ndarray:

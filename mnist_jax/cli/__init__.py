@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import typer
 
-from mnist_jax.cli import evaluate, export, presets, reproduce, train, verify
+from mnist_jax.cli import evaluate, export, predict, presets, reproduce, train, verify
 from mnist_jax.cli.console import complain
+from mnist_jax.cli.process import settle
 from mnist_jax.errors import DivergenceError, MnistJaxError
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ for _command in (
     evaluate.evaluate,
     export.export,
     verify.verify,
+    predict.predict,
     presets.presets,
     reproduce.reproduce,
 ):
@@ -50,6 +52,7 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code."""
+    settle()
     try:
         code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
         sys.stdout.flush()
@@ -65,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 128 + 13  # what a shell shows for a program that SIGPIPE ended
     except OSError as error:
-        complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+        complain(f"{error.filename or 'the output'} cannot be written or read: {error.strerror or error}")
         return 2
     if code == 130:
         complain("interrupted")

@@ -1,6 +1,7 @@
 """What commands print: results on stdout, everything said on the way on stderr."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,9 @@ def results() -> "Console":
     """Where tables for people go: folded to the terminal, but not in a file or a pipe."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    return Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200
+    )
 
 
 def percent(share: float) -> str:
@@ -40,3 +43,27 @@ def score(scores: Mapping[str, Any]) -> str:
     """Accuracy, counts and loss in one line."""
     right = round(scores["accuracy"] * scores["n"])
     return f"{percent(scores['accuracy'])} ({right:,} of {scores['n']:,}), loss {scores['loss']:.4f}"
+
+
+def proof(onnx: Mapping[str, Any]) -> str:
+    """A parity result in one line."""
+    verdict = "equals JAX" if onnx["passed"] else "DIFFERS FROM JAX"
+    largest = onnx["max_abs_difference"]
+    return (
+        f"{verdict}: {onnx['n']:,} images and {onnx['noise']:,} of noise, "
+        f"{onnx['disagreements']} other answers, largest difference "
+        f"{'not a number' if largest is None else f'{largest:.1e}'}"
+    )
+
+
+def line(name: str, text: str) -> None:
+    """A named result, on stdout."""
+    print(f"{name:10} {text}")  # noqa: T201
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with None where a number is not finite, which JSON can't say."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }

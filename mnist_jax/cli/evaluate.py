@@ -30,12 +30,13 @@ def evaluate(
     start_jax()
     import jax
 
-    from mnist_jax import checkpoint, evaluation
+    from mnist_jax import evaluation
+    from mnist_jax.cli.experiment import load_for, load_params
     from mnist_jax.datasets import load
     from mnist_jax.metrics import class_scores
 
-    params = checkpoint.load_params(run_dir / runs.CHECKPOINT)
-    data = load(dataset or run.dataset, data_dir)
+    params = load_params(run_dir, run)
+    data = load_for(run, data_dir) if dataset is None else load(dataset, data_dir)
     result = jax.jit(evaluation.evaluate, static_argnums=0)(run.config.model, params, data.test)
     scores = class_scores(result.confusion)
     found = {
@@ -55,13 +56,14 @@ def evaluate(
 
 def _show(run_dir: Path, found: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     names = list(found["classes"])
     table = Table(title="Row: true class; column: answer", box=None, title_justify="left")
     for heading in ("", *names, "prec.", "recall", "F1"):
         table.add_column(heading, justify="right")
     for index, (name, row) in enumerate(zip(names, found["confusion"], strict=True)):
-        counts = [f"[bold]{n}[/]" if i == index else str(n or "·") for i, n in enumerate(row)]
+        counts = [Text(str(n or "·"), "bold" if i == index else "") for i, n in enumerate(row)]
         scores = [f"{score:.4f}" for score in found["classes"][name].values()]
         table.add_row(name, *counts, *scores)
     out = console.results()

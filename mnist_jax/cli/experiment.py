@@ -1,9 +1,12 @@
 """Train, score, export, prove: what `train` and `reproduce` have in common."""
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnist_jax.runs import Run
+from mnist_jax.errors import CheckpointError, DatasetError, DivergenceError
+from mnist_jax.runs import CHECKPOINT, Run, to_json
 
 if TYPE_CHECKING:
     import onnx
@@ -58,18 +61,76 @@ def perform(
     )
     spec, params = run.config.model, result.state.params
     score = jax.jit(evaluate, static_argnums=0)
-    test = score(spec, params, data.test)
+    train, test = score(spec, params, data.train), score(spec, params, data.test)
+    validation = None if data.validation is None else score(spec, params, data.validation)
+    if not all(math.isfinite(found.loss) for found in (train, validation, test) if found is not None):
+        message = "the trained network's loss is not a finite number; try a smaller learning rate"
+        raise DivergenceError(message, result.state, result.history)
     model = export_run(run, params, test_accuracy=accuracy(test), classes=data.classes)
     return Outcome(
         state=result.state,
         history=(*begin.history, *result.history),
         compile_seconds=result.compile_seconds,
-        train=score(spec, params, data.train),
-        validation=None if data.validation is None else score(spec, params, data.validation),
+        train=train,
+        validation=validation,
         test=test,
         model=model,
         parity=parity(spec, params, model, data.test.images),
     )
+
+
+def load_for(run: Run, data_dir: Path | None) -> "Dataset":
+    """The data set that a run was begun with.
+
+    Raises:
+        DatasetError: what is there now is another.
+    """
+    from mnist_jax.datasets import load
+
+    data = load(run.dataset, data_dir, validation_fraction=run.validation_fraction)
+    if data.sha256 != run.dataset_sha256:
+        raise DatasetError(
+            f"the run must have the {run.dataset} it began with, sha256 {run.dataset_sha256}; "
+            f"got sha256 {data.sha256}"
+        )
+    return data
+
+
+def load_params(folder: Path, run: Run) -> dict[str, Any]:
+    """A run's parameters, once its checkpoint and its config are known to belong together.
+
+    Raises:
+        CheckpointError: damaged, or another run's.
+    """
+    from mnist_jax import checkpoint
+
+    params, metadata = checkpoint.load_params(folder / CHECKPOINT)
+    check_origin(folder / CHECKPOINT, metadata, run)
+    return params
+
+
+def check_origin(path: Path, metadata: dict[str, Any], run: Run) -> None:
+    """Checks that a checkpoint was written by this run; only the number of epochs may differ.
+
+    Raises:
+        CheckpointError: names the first setting that differs.
+    """
+    ours, theirs = _flat(to_json(run)), _flat(metadata.get("run"))
+    for name in sorted(set(ours) | set(theirs)):
+        if name != "config.epochs" and ours.get(name) != theirs.get(name):
+            raise CheckpointError(
+                f"{path} and config.json must be of one run: in the checkpoint {name} is "
+                f"{theirs.get(name)!r}; got {ours.get(name)!r}"
+            )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"config": {"epochs": 3}}` to `{"config.epochs": 3}`."""
+    if not isinstance(values, dict):
+        return {prefix.rstrip("."): values}
+    return {
+        key: leaf for name, value in values.items() for key, leaf in _flat(value, f"{prefix}{name}.").items()
+    }
 
 
 def export_run(

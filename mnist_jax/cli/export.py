@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mnist_jax import runs
-from mnist_jax.cli import console, options
+from mnist_jax.cli import options
 from mnist_jax.errors import RunError
 
 
@@ -30,11 +30,10 @@ def export(
     run = runs.read(run_dir)
 
     import mnist_onnx
-    from mnist_jax import checkpoint
-    from mnist_jax.cli.experiment import export_run
+    from mnist_jax.cli.experiment import export_run, load_params
     from mnist_jax.sources import classes
 
-    params = checkpoint.load_params(run_dir / runs.CHECKPOINT)
+    params = load_params(run_dir, run)
     try:
         accuracy = runs.read_metrics(run_dir)["test"]["accuracy"]
     except (RunError, KeyError, TypeError):  # a run that was not finished has no score to tell
@@ -45,4 +44,4 @@ def export(
     plain = (input, output) == ("uint8", "probabilities")
     path = out or run_dir / (runs.MODEL if plain else f"model-{input}-{output}.onnx")
     mnist_onnx.save(model, path)
-    console.results().print(f"{path} ({path.stat().st_size:,} bytes) and {path.with_suffix('.json').name}")
+    print(f"{path} ({path.stat().st_size:,} bytes) and {path.with_suffix('.json').name}")  # noqa: T201

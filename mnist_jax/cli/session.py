@@ -43,11 +43,7 @@ def _read(path: Path, run: runs.Run) -> Begin:
 
     skeleton = jax.eval_shape(functools.partial(init_state, run.config), jax.random.key(0))
     state, metadata = checkpoint.load(path, skeleton)
-    if (sha256 := metadata.get("dataset_sha256")) != run.dataset_sha256:
-        raise CheckpointError(
-            f"{path} must be a checkpoint of {run.dataset}, sha256 {run.dataset_sha256}; "
-            f"got one of {metadata.get('dataset')}, sha256 {sha256}"
-        )
+    experiment.check_origin(path, metadata, run)
     try:
         history = tuple(EpochRecord(**record) for record in metadata["history"])
     except (KeyError, TypeError):
@@ -84,13 +80,7 @@ def train(folder: Path, run: runs.Run, data: "Dataset", begin: Begin, checkpoint
 def _save(folder: Path, run: runs.Run, state: "TrainState", history: "list[EpochRecord]") -> None:
     from mnist_jax import checkpoint
 
-    metadata = {
-        "preset": run.preset,
-        "seed": run.seed,
-        "dataset": run.dataset,
-        "dataset_sha256": run.dataset_sha256,
-        "history": [asdict(record) for record in history],
-    }
+    metadata = {"run": runs.to_json(run), "history": [asdict(record) for record in history]}
     checkpoint.save(folder / runs.CHECKPOINT, state, metadata)
     runs.write_history(folder, history)
 

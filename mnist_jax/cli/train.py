@@ -10,7 +10,7 @@ import typer
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
 from mnist_jax.cli.process import start_jax
-from mnist_jax.errors import DatasetError, DatasetUnavailableError, RunError, SpecError
+from mnist_jax.errors import DatasetUnavailableError, RunError, SpecError
 from mnist_jax.presets import DEFAULT_PRESET, preset
 from mnist_jax.specs import Hyper, check_hyper, check_whole
 
@@ -73,7 +73,7 @@ def train(
         _refuse_settings(ctx)
         folder, run = resume, _with(runs.read(resume), epochs=epochs)
         start_jax()
-        data = _load_again(run, data_dir)
+        data = experiment.load_for(run, data_dir)
     else:
         recipe = preset(preset_name)
         hyper = Hyper(learning_rate, weight_decay, label_smoothing)
@@ -86,7 +86,7 @@ def train(
         start_jax()
         data = _load(dataset, data_dir, fraction)
         run = replace(run, dataset=data.name, dataset_sha256=data.sha256)
-        folder = out or Path("runs") / f"{run.preset}-{run.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = out or runs.fresh(f"{run.preset}-{run.dataset}")
 
     versions = machine.versions()
     with runs.claim(folder, run, versions) if resume is None else runs.reopen(folder):
@@ -144,19 +144,6 @@ def _load(dataset: str | None, data_dir: Path | None, fraction: float) -> "Datas
         return load("digits", validation_fraction=fraction)
 
 
-def _load_again(run: runs.Run, data_dir: Path | None) -> "Dataset":
-    """The data set that a run was begun with."""
-    from mnist_jax.datasets import load
-
-    data = load(run.dataset, data_dir, validation_fraction=run.validation_fraction)
-    if data.sha256 != run.dataset_sha256:
-        raise DatasetError(
-            f"the run must go on with the {run.dataset} it began with, sha256 {run.dataset_sha256}; "
-            f"got sha256 {data.sha256}"
-        )
-    return data
-
-
 def _metrics(
     run: runs.Run, outcome: experiment.Outcome, seconds: float, versions: dict[str, str]
 ) -> dict[str, Any]:
@@ -176,28 +163,15 @@ def _metrics(
         "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
         "device": machine.device(),
         "versions": versions,
-        "onnx": outcome.parity._asdict(),
+        "onnx": console.finite(outcome.parity._asdict()),
     }
 
 
 def _show(folder: Path, metrics: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None)
     for name in ("train", "validation", "test"):
         if scores := metrics[name]:
-            table.add_row(name, console.score(scores))
-    table.add_row("ONNX", proof_line(metrics["onnx"]))
-    table.add_row("time", f"{metrics['seconds']:.1f} s on {metrics['device']}")
-    table.add_row("data", metrics["dataset"])
-    table.add_row("run", str(folder))
-    console.results().print(table)
-
-
-def proof_line(onnx: dict[str, Any]) -> str:
-    """A parity result in one line."""
-    verdict = "equals JAX" if onnx["passed"] else "DIFFERS FROM JAX"
-    return (
-        f"{verdict}: {onnx['n']:,} images and {onnx['noise']} of noise, "
-        f"{onnx['disagreements']} other answers, largest difference {onnx['max_abs_difference']:.1e}"
-    )
+            console.line(name, console.score(scores))
+    console.line("ONNX", console.proof(metrics["onnx"]))
+    console.line("time", f"{metrics['seconds']:.1f} s on {metrics['device']}")
+    console.line("data", metrics["dataset"])
+    console.line("run", str(folder))

@@ -1,5 +1,6 @@
 """`mnist-jax verify`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,6 @@ import typer
 
 from mnist_jax import runs
 from mnist_jax.cli import console, options
-from mnist_jax.cli.train import proof_line
 from mnist_jax.errors import ModelError, RunError
 
 
@@ -33,7 +33,7 @@ def verify(
 
     Example: mnist-jax verify model.onnx --run runs/my-run
     """
-    if run_dir is None and not target.is_dir():
+    if run_dir is None and target.is_file():
         raise RunError(
             f"verify needs the run to compare with; add --run RUN_DIR to {target}, or give a run directory"
         )
@@ -49,17 +49,22 @@ def verify(
     from mnist_jax.cli.process import start_jax
 
     start_jax()
-    from mnist_jax import checkpoint
-    from mnist_jax.datasets import load
+    from mnist_jax.cli.experiment import load_for, load_params
+    from mnist_onnx.classifier import open_session, read_metadata
     from mnist_onnx.proof import parity
 
-    params = checkpoint.load_params(folder / runs.CHECKPOINT)
-    data = load(run.dataset, data_dir)
+    params = load_params(folder, run)
+    data = load_for(run, data_dir)
+    metadata = read_metadata(open_session(model, str(path)), str(path))
+    if json.loads(metadata["labels"]) != list(data.classes):
+        raise ModelError(
+            f"{path}: labels in its metadata must be {list(data.classes)}; got {metadata['labels']}"
+        )
     result = parity(run.config.model, params, model, data.test.images)
-    found = {"file": str(path), "run": str(folder), "dataset": data.name, **result._asdict()}
+    found = {"file": str(path), "run": str(folder), "dataset": data.name, **console.finite(result._asdict())}
     if as_json:
         console.print_json(found)
     else:
-        console.results().print(f"{path} {proof_line(found)}")
+        print(f"{path} {console.proof(found)}")  # noqa: T201
     if not result.passed:
         raise typer.Exit(1)

@@ -1,0 +1,177 @@
+"""`mnist-jax predict`."""
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from mnist_jax import runs
+from mnist_jax.cli import console, options
+from mnist_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+
+class Answer(NamedTuple):
+    """What became of one picture: an answer, or the reason why there is none."""
+
+    name: str
+    prepared: "np.ndarray | None"
+    probabilities: list[float]
+    label: str
+    error: str
+
+
+def predict(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR|FILE.onnx", help="A run, or an ONNX file that one wrote.", show_default=False
+        ),
+    ],
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, WebP or BMP files, or folders of them."),
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read uint8 arrays of 28x28, raw or .npy, as MNIST's are.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the 28x28 that the network sees.")] = False,
+    save_prepared: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the 28x28 of one picture as a PNG.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a line per picture, for spreadsheets.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Say which digit a picture shows: your own handwriting, on any paper, of any size.
+
+    Each picture is prepared as MNIST's were. One that is damaged, blank, or shows several digits gets a
+    reason in place of an answer, and exit code 2.
+
+    Example: mnist-jax predict runs/my-run photo.jpg --show
+    """
+    if bool(pictures) == stdin:
+        raise ImageError("predict needs pictures, or --stdin, and not both")
+    from mnist_onnx import Classifier
+
+    classifier = Classifier(model / runs.MODEL if model.is_dir() else model)
+    prepared = list(_from_stdin() if stdin else _from_files(pictures or []))
+    answers = list(_answer(classifier, prepared))
+    if save_prepared is not None:
+        _save(save_prepared, answers)
+    if as_json:
+        console.print_json([_as_json(answer, classifier.labels) for answer in answers])
+    elif csv:
+        _print_csv(answers, classifier.labels)
+    else:
+        for answer in answers:
+            _print(answer, classifier.labels, show)
+    if any(answer.error for answer in answers):
+        raise typer.Exit(2)
+
+
+def _from_files(paths: list[Path]) -> Iterator[tuple[str, Any]]:
+    """Each picture's name, with its 28x28 or the error that stands in for it."""
+    from mnist_jax.prepare import prepare, read
+
+    for path in paths:
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not files:
+            yield str(path), ImageError(f"{path} must hold PNG, JPEG, WebP or BMP pictures; got none")
+        for file in files:
+            try:
+                yield str(file), prepare(read(file))
+            except ImageError as error:
+                yield str(file), error
+
+
+def _from_stdin() -> Iterator[tuple[str, Any]]:
+    """28x28 arrays from stdin, as they are."""
+    import numpy as np
+
+    data = sys.stdin.buffer.read()
+    if data.startswith(b"\x93NUMPY"):
+        try:
+            array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise ImageError(f"stdin must be a whole .npy file of numbers; {error}") from None
+    elif not data or len(data) % 784:
+        raise ImageError(f"stdin must be a .npy file, or 784 bytes for each picture; got {len(data):,} bytes")
+    else:
+        array = np.frombuffer(data, np.uint8).reshape(-1, 28, 28)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[-2:] != (28, 28):
+        raise ImageError(
+            f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {array.dtype} {list(array.shape)}"
+        )
+    for index, picture in enumerate(array.reshape(-1, 28, 28)):
+        yield f"stdin[{index}]", picture
+
+
+def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer]:
+    """Asks the network once, for all pictures that there are."""
+    import numpy as np
+
+    good = [picture for _, picture in prepared if not isinstance(picture, ImageError)]
+    if good and classifier.metadata["input_range"] != "0..255":
+        good = [picture * np.float32(1 / 255) for picture in good]
+    rows = iter(classifier.predict(np.stack(good)).tolist() if good else [])
+    for name, picture in prepared:
+        if isinstance(picture, ImageError):
+            yield Answer(name, None, [], "", str(picture))
+        else:
+            row = next(rows)
+            yield Answer(name, picture, row, classifier.labels[row.index(max(row))], "")
+
+
+def _as_json(answer: Answer, labels: list[str]) -> dict[str, Any]:
+    if answer.error:
+        return {"picture": answer.name, "error": answer.error}
+    probabilities = dict(zip(labels, answer.probabilities, strict=True))
+    return {"picture": answer.name, "label": answer.label, "probabilities": probabilities}
+
+
+def _print_csv(answers: list[Answer], labels: list[str]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["picture", "label", "probability", *labels, "error"])
+    for answer in answers:
+        numbers = [f"{number:.6f}" for number in answer.probabilities] or [""] * len(labels)
+        writer.writerow([answer.name, answer.label, max(numbers), *numbers, answer.error])
+
+
+def _print(answer: Answer, labels: list[str], show: bool) -> None:
+    if answer.error:
+        console.complain(f"{answer.name}: {answer.error}")
+        return
+    ranked = sorted(zip(answer.probabilities, labels, strict=True), reverse=True)
+    others = ", ".join(f"{label} {console.percent(share)}" for share, label in ranked[1:3])
+    print(f"{answer.name}: {answer.label} ({console.percent(ranked[0][0])}; then {others})")  # noqa: T201
+    if show and answer.prepared is not None:
+        print(_shades(answer.prepared))  # noqa: T201
+
+
+def _shades(picture: "np.ndarray") -> str:
+    """A 28x28 picture as text, in five shades, each pixel two characters wide."""
+    return "\n".join("".join(2 * " ░▒▓█"[pixel * 5 // 256] for pixel in row) for row in picture.tolist())
+
+
+def _save(path: Path, answers: list[Answer]) -> None:
+    if len(answers) != 1:
+        raise ImageError(f"--save-prepared takes one picture; got {len(answers)}")
+    if path.suffix.lower() != ".png":
+        raise ImageError(f"--save-prepared must name a .png file; got {path}")
+    if answers[0].prepared is not None:
+        from PIL import Image
+
+        from mnist_jax.files import write_atomic
+
+        buffer = io.BytesIO()
+        Image.fromarray(answers[0].prepared).save(buffer, "PNG")
+        write_atomic(path, buffer.getvalue())
