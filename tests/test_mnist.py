@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_onnx import edit, without_weights_of_black_pixels
+from mutants import edit, without_weights_of_black_pixels
 
 from mnist_jax import runs
 from mnist_jax.cli import main

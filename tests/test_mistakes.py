@@ -1,0 +1,244 @@
+"""The command line misused: one line, exit code 2, nothing lost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from mnist_jax import checkpoint, runs
+from mnist_jax.cli import main
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert (
+        main(["train", "--dataset", "digits", "--preset", "mlp-100", "--epochs", "3", "--out", str(folder)])
+        == 0
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--preset", "mlp"], "preset must be one of mlp-100, .*; got 'mlp'"),
+        (["train", "--dataset", "emnist"], "data set must be one of mnist, .*; got 'emnist'"),
+        (["train", "--epochs", "0"], "epochs must be a whole number of at least 1; got 0"),
+        (["train", "--epochs", "1.5"], "--epochs.*valid integer"),
+        (["train", "--batch-size", "-3"], "batch size must be a whole number of at least 1; got -3"),
+        (["train", "--learning-rate", "nan"], "learning rate must be a number, above 0; got nan"),
+        (["train", "--learning-rate", "-1"], "learning rate must be a number, above 0; got -1"),
+        (["train", "--weight-decay", "-1"], "weight decay must be a number, at least 0; got -1"),
+        (["train", "--label-smoothing", "1"], "label smoothing must be a number below 1"),
+        (
+            ["train", "--validation-fraction", "1", "--dataset", "digits"],
+            "validation fraction must be a number below 1, at least 0",
+        ),
+        (["train", "--seed", "-1"], "seed must be a whole number from 0 to 4294967295; got -1"),
+        (
+            ["train", "--dataset", "digits", "--batch-size", "5000"],
+            r"batch size \(5,000\) must be at most .* \(1,350\)",
+        ),
+        (["train", "--data-dir", "nowhere"], "the data folder must be a directory .* it does not exist"),
+        (["train", "--dataset", "digits", "--out", "/proc/run"], "/proc/run: No such file or directory"),
+        (["train", "--epoch", "3"], "No such option.*--epoch"),
+        (["trian"], "No such command 'trian'.*train"),
+        (["evaluate"], "Missing argument 'RUN_DIR'"),
+        (["evaluate", "nowhere"], "nowhere must be a run directory, as `mnist-jax train` makes it"),
+        (["export", "nowhere"], "nowhere must be a run directory"),
+        (["verify", "nowhere.onnx"], "nowhere.onnx must be a run directory"),
+        (["reproduce", "--seeds", "0"], "seeds must be a whole number of at least 1; got 0"),
+        (["reproduce", "--preset", "x"], "preset must be one of .*; got 'x'"),
+        (["reproduce", "--out", "table.txt"], "--out must name a .json or a .md file; got table.txt"),
+        (["reproduce", "--out", "no/table.md"], "in a directory that exists; got no/table.md"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err), printed.err
+    lines = [line for line in printed.err.splitlines() if not line.startswith("mlp-128-64 on")]
+    assert len(lines) == 1
+    assert lines[0].startswith("mnist-jax: ")
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_files_of_a_run_that_were_damaged_are_refused(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in run_dir.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    data = bytearray((copy / runs.CHECKPOINT).read_bytes())
+    data[-1] ^= 1
+    (copy / runs.CHECKPOINT).write_bytes(data)
+    for command in ("evaluate", "export", "verify"):
+        assert main([command, str(copy)]) == 2
+        assert "is damaged: its content must have sha256" in capsys.readouterr().err
+    model = (run_dir / runs.MODEL).read_bytes()
+    for damaged in (model[:1000], b"not ONNX", b""):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(damaged)
+        assert main(["verify", str(path), "--run", str(run_dir)]) == 2
+        assert "must be an ONNX file" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "none.onnx"), "--run", str(run_dir)]) == 2
+    assert "none.onnx must be an ONNX file; it cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_a_run_directory_is_never_overwritten(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    assert main(["train", "--dataset", "digits", "--epochs", "1", "--out", str(run_dir)]) == 2
+    assert "a run needs a new or an empty directory" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+def test_divergence_ends_with_1_and_keeps_the_last_finite_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "--dataset", "digits", "--learning-rate", "1e38", "--out", str(out)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "training left the finite numbers in epoch 1" in error
+    assert f"the last finite state is in {out}" in error
+    params, _ = checkpoint.load_params(out / runs.CHECKPOINT)
+    assert np.isfinite(params["Dense_0"]["kernel"]).all()
+    assert not (out / runs.METRICS).exists()
+
+
+def test_a_reader_that_goes_away_is_no_error(run_dir: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnist_jax.cli", "presets", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    time.sleep(0.1)
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) in (0, 1)
+
+
+def test_scores_that_are_no_numbers_end_the_run_like_divergence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "--dataset", "digits", "--epochs", "1", "--batch-size", "1350"]
+    for rate in ("1e15", "1e20"):
+        assert main([*arguments, "--learning-rate", rate, "--out", str(tmp_path / rate)]) == 1
+        assert "the last finite state is in" in capsys.readouterr().err
+    assert main([*arguments, "--learning-rate", "1e39", "--out", str(tmp_path / "x")]) == 2
+    assert "learning rate must be a number, above 0; got 1e+39" in capsys.readouterr().err
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "[red][/a] :smile:"
+    assert main(["train", "--dataset", "digits", "--epochs", "1", "--out", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    assert main(["evaluate", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+
+
+def test_a_config_that_is_not_the_checkpoints_is_refused(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    original = json.loads((copy / runs.CONFIG).read_text())
+    for change, message in (
+        ({"seed": 4}, "in the checkpoint seed is 0; got 4"),
+        ({"hyper": {**original["hyper"], "weight_decay": 0.5}}, "hyper.weight_decay is 0.0; got 0.5"),
+        (
+            {
+                "config": {
+                    **original["config"],
+                    "model": {**original["config"]["model"], "activations": ["tanh"]},
+                }
+            },
+            "config.model.activations is ['relu']; got ['tanh']",
+        ),
+        ({"dataset_sha256": "0"}, "in the checkpoint dataset_sha256 is"),
+        ({"dataset": 5}, "dataset must be str; got 5"),
+        ({"seed": True}, "seed must be int; got True"),
+        ({"hyper": {"learning_rate": 10**400}}, "learning rate must be a number, above 0"),
+        ({"hyper": {"learning_rate": "0.1"}}, "learning rate must be a number, above 0; got '0.1'"),
+    ):
+        (copy / runs.CONFIG).write_text(json.dumps({**original, **change}))
+        for command in ("evaluate", "export", "verify"):
+            assert main([command, str(copy)]) == 2
+            assert message in capsys.readouterr().err
+    (copy / runs.CONFIG).write_text("[" * 100_000)
+    assert main(["evaluate", str(copy)]) == 2
+    assert "config.json is damaged" in capsys.readouterr().err
+
+
+def test_verify_refuses_labels_of_other_classes(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(run_dir / "model.onnx")
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, facts | {"labels": json.dumps(list("1023456789"))})
+    onnx.save(model, tmp_path / "mutant.onnx")
+    assert main(["verify", str(tmp_path / "mutant.onnx"), "--run", str(run_dir)]) == 2
+    assert "labels in its metadata must be ['0', '1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "PYTHONIOENCODING=ascii"])
+def test_closed_or_narrow_streams_are_no_error(run_dir: Path, closed: str) -> None:
+    command = f"{sys.executable} -m mnist_jax.cli evaluate {run_dir}"
+    line = f"{closed} {command}" if "=" in closed else f"{command} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_default_directory_is_always_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda _: "now")
+    names = []
+    for _ in range(3):
+        names.append(runs.fresh("a").name)
+        runs.fresh("a").mkdir(parents=True)
+    assert names == ["a-now", "a-now-2", "a-now-3"]
+
+
+def test_an_unusable_cache_is_silent(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mnist_jax.cli",
+            "train",
+            "--dataset",
+            "digits",
+            "--epochs",
+            "1",
+            "--out",
+            "run",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) == 2, done.stderr

@@ -1,0 +1,150 @@
+"""The proof that a file equals JAX; and that it can fail."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import onnx
+import pytest
+from mutants import as_numpy, edit, with_metadata, without_weights_of_black_pixels
+
+from mnist_jax.datasets import Dataset
+from mnist_jax.errors import ModelError
+from mnist_jax.models import init
+from mnist_jax.specs import MLP, Config
+from mnist_jax.train import Fit
+from mnist_onnx import Classifier, parity, to_onnx
+
+KEY = jax.random.key(0)
+
+
+def test_the_proof_fails_each_mutant(trained: tuple[Config, Fit], digits: Dataset) -> None:
+    spec, params = trained[0].model, trained[1].state.params
+    images = np.asarray(digits.test.images)
+    model = to_onnx(spec, params)
+    assert parity(spec, params, model, images).passed
+    mutants = {
+        "output bias dropped": edit(model, "Dense_2.bias", np.zeros_like),
+        "1/256 for 1/255": edit(model, "scale", lambda _: np.float32(1 / 256)),
+        "weights of black pixels zeroed": edit(
+            model, "Dense_0.weight", without_weights_of_black_pixels(images)
+        ),
+        "a kernel transposed": edit(model, "Dense_1.weight", np.transpose),  # 50x50: still a valid graph
+        "logits 5 % too large": edit(
+            edit(model, "Dense_2.weight", lambda w: w * np.float32(1.05)),
+            "Dense_2.bias",
+            lambda b: b * np.float32(1.05),
+        ),
+        "the largest weight 1 % off": edit(
+            model, "Dense_2.weight", lambda w: np.where(abs(w) == abs(w).max(), w * 1.01, w)
+        ),
+        "not a number": edit(model, "Dense_0.bias", lambda b: b * np.float32(np.nan)),
+        "another network": to_onnx(spec, init(spec, jax.random.key(9))),
+    }
+    for name, mutant in mutants.items():
+        result = parity(spec, params, mutant, images)
+        assert not result.passed, (name, result)
+
+
+def test_saturated_probabilities_do_not_hide_wrong_logits(digits: Dataset) -> None:
+    """All sigmoids are 1 within 1e-13, so only the logits can tell."""
+    spec = MLP((), (), "sigmoid")
+    params = as_numpy(init(spec, KEY))
+    params["Dense_0"]["bias"] = np.full(10, 60, np.float32)
+    model = to_onnx(spec, params)
+    mutant = edit(model, "Dense_0.bias", lambda bias: bias * np.float32(1.05))
+    assert parity(spec, params, model, digits.test.images).passed
+    result = parity(spec, params, mutant, digits.test.images)
+    assert result.max_abs_difference < 1e-10
+    assert not result.passed
+
+
+def test_the_proof_sees_weights_that_neither_images_nor_noise_use(digits: Dataset) -> None:
+    """Pixels black in every image, into units that even noise holds off: only strewn images join the two."""
+    spec, images = MLP((100,), ("relu",)), np.asarray(digits.test.images)
+    params = as_numpy(init(spec, KEY))
+
+    def before_relu(pictures: np.ndarray) -> np.ndarray:
+        layer = params["Dense_0"]
+        return np.asarray(pictures.reshape(-1, 784) / 255 @ layer["kernel"] + layer["bias"])
+
+    noise = np.random.default_rng(0).integers(0, 256, (256, 28, 28), np.uint8)
+    units = (before_relu(noise) <= 0).all(axis=0) & (before_relu(images) > 0).any(axis=0)
+    black = ~images.any(axis=0).reshape(-1)
+    assert units.any()
+    assert black.any()
+    model = to_onnx(spec, params)
+    for value in (0, -100):
+        mutant = edit(
+            model,
+            "Dense_0.weight",
+            lambda w, value=value: np.where(units[:, None] & black, np.float32(value), w),
+        )
+        assert not parity(spec, params, mutant, images).passed
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("labels", "{{"),
+        ("labels", "7"),
+        ("labels", "null"),
+        ("labels", '["0"]'),
+        ("labels", "[" * 5000),
+        ("format", "99"),
+        ("output", "classes"),
+        ("network_output", "argmax"),
+        ("input_range", "0..1"),
+        ("input_range", "any"),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused(tmp_path: Path, digits: Dataset, key: str, value: str) -> None:
+    spec = MLP((), ())
+    params = init(spec, KEY)
+    mutant = with_metadata(to_onnx(spec, params), **{key: value})
+    path = tmp_path / "model.onnx"
+    path.write_bytes(mutant.SerializeToString())
+    with pytest.raises(ModelError, match=f"{key} in its metadata must be|must take"):
+        Classifier(path)
+    with pytest.raises(ModelError):
+        parity(spec, params, mutant, digits.test.images)
+
+
+def test_graphs_that_are_not_ours_are_refused(tmp_path: Path, digits: Dataset) -> None:
+    spec = MLP((), ())
+    params = init(spec, KEY)
+    good = to_onnx(spec, params)
+
+    def changed(change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
+        mutant = onnx.ModelProto()
+        mutant.CopyFrom(good)
+        change(mutant)
+        return mutant
+
+    def rename_input(model: onnx.ModelProto) -> None:
+        model.graph.input[0].name = model.graph.node[0].input[0] = "pictures"
+
+    def fix_batch(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+
+    def add_output(model: onnx.ModelProto) -> None:
+        model.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None))
+
+    path = tmp_path / "model.onnx"
+    for mutant, message in (
+        (changed(rename_input), "must take"),
+        (changed(add_output), "put out one value"),
+        (changed(fix_batch), "cannot be run on 2 images"),
+        (
+            edit(edit(good, "Dense_0.weight", lambda w: w[:5]), "Dense_0.bias", lambda b: b[:5]),
+            "ONNX file|put out",
+        ),
+    ):
+        path.write_bytes(mutant.SerializeToString())
+        with pytest.raises(ModelError, match=message):
+            Classifier(path).predict(np.zeros((2, 28, 28), np.uint8))
+        with pytest.raises(ModelError):
+            parity(spec, params, mutant, digits.test.images)
+    with pytest.raises(ModelError, match="must be of a softmax network; got sigmoid"):
+        parity(spec, params, with_metadata(good, network_output="sigmoid"), digits.test.images)
