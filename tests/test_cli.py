@@ -133,7 +133,7 @@ def test_train_falls_back_to_digits_loudly_and_only_unasked(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--epochs", "1"]) == 0
     printed = capsys.readouterr()
-    assert "WARNING: training on the small built-in data set `digits` instead of MNIST" in printed.err
+    assert "WARNING: training on `digits`, a small built-in data set, instead of MNIST." in printed.err
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("mlp-128-64-digits-")
     assert runs.read(folder).dataset == runs.read_metrics(folder)["dataset"] == "digits"

@@ -140,7 +140,8 @@ def _load(dataset: str | None, data_dir: Path | None, fraction: float) -> "Datas
     try:
         return load("mnist", data_dir, validation_fraction=fraction)
     except DatasetUnavailableError as error:
-        console.note(f"WARNING: training on the small built-in data set `digits` instead of MNIST: {error}")
+        console.note("WARNING: training on `digits`, a small built-in data set, instead of MNIST.")
+        console.note(f"The scores below are not MNIST's: {error}")
         return load("digits", validation_fraction=fraction)
 
 

@@ -1,0 +1,232 @@
+"""Damage at random: whatever a file or a command line holds, the end is an exit code and at most one line."""
+
+import contextlib
+import gzip
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mnist_jax import idx, runs
+from mnist_jax.cli import main
+from mnist_jax.errors import DatasetError
+
+pytestmark = pytest.mark.slow
+FUZZ = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fuzz") / "run"
+    assert (
+        main(
+            [
+                "train",
+                "--dataset",
+                "digits",
+                "--preset",
+                "mlp-50-50-sigmoid",
+                "--epochs",
+                "1",
+                "--out",
+                str(folder),
+            ]
+        )
+        == 0
+    )
+    return folder
+
+
+def ends_well(arguments: list[str]) -> int:
+    """Runs a command in this process, where an exception from inside would come through."""
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        code = main(arguments)
+    assert code in (0, 1, 2)
+    said = [line for line in errors.getvalue().splitlines() if line.startswith("mnist-jax:")]
+    assert len(said) == (code == 2), errors.getvalue()
+    return code
+
+
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """The bytes with some changed, some cut out, or all after a point gone."""
+    changed = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        # Half of the damage goes to the beginning, where headers are.
+        top = draw(st.sampled_from([min(len(changed), 2_000), len(changed)])) - 1
+        position = draw(st.integers(0, max(top, 0)))
+        kind = draw(st.sampled_from(["flip", "set", "cut", "end"]))
+        if kind == "flip" and changed:
+            changed[position] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "set" and changed:
+            changed[position] = draw(st.integers(0, 255))
+        elif kind == "cut":
+            del changed[position : position + draw(st.integers(1, 50))]
+        else:
+            del changed[position:]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "checkpoint.safetensors", "model.onnx"])
+def test_a_damaged_run_directory(run_dir: Path, tmp_path: Path, name: str) -> None:
+    original = (run_dir / name).read_bytes()
+    commands = {"model.onnx": ("verify",), "metrics.json": ("export",)}.get(
+        name, ("evaluate", "export", "verify")
+    )
+
+    @FUZZ
+    @given(damaged(original), st.sampled_from(commands))
+    def check(data: bytes, command: str) -> None:
+        copy = tmp_path / "run"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run_dir, copy)
+        (copy / name).write_bytes(data)
+        code = ends_well([command, str(copy)])
+        if name == "checkpoint.safetensors" and data != original:
+            assert code == 2  # all of it is under the sum
+
+    check()
+
+
+def test_a_damaged_onnx_file_never_answers_unlike_the_good_one(run_dir: Path, tmp_path: Path) -> None:
+    """`verify` says yes only to a file that computes the same."""
+    import onnxruntime as ort
+
+    original = (run_dir / runs.MODEL).read_bytes()
+    images = np.random.default_rng(1).integers(0, 256, (300, 1, 28, 28), np.uint8)
+    (expected,) = ort.InferenceSession(original).run(None, {"images": images})
+
+    @FUZZ
+    @given(damaged(original))
+    def check(data: bytes) -> None:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(data)
+        if ends_well(["verify", str(path), "--run", str(run_dir)]) == 0:
+            (found,) = ort.InferenceSession(data).run(None, {"images": images})
+            np.testing.assert_allclose(found, expected, atol=2e-4)
+
+    check()
+
+
+@FUZZ
+@given(data=st.data())
+def test_damaged_idx_files(data: st.DataObject) -> None:
+    array = np.arange(60, dtype=np.uint8).reshape(5, 3, 4)
+    content = data.draw(damaged(idx.encode(array)))
+    try:
+        found = idx.decode(content, 3)
+    except DatasetError:
+        return
+    assert found.size + 16 == len(content)
+
+
+def test_damaged_data_files(fake_mnist: Path) -> None:
+    paths = sorted(fake_mnist.iterdir())
+    good = {path: path.read_bytes() for path in paths}
+
+    @FUZZ
+    @given(st.data(), st.sampled_from(paths), st.booleans())
+    def check(data: st.DataObject, path: Path, unzip: bool) -> None:
+        for other, content in good.items():
+            other.write_bytes(content)
+        raw = path.with_suffix("")
+        raw.unlink(missing_ok=True)
+        if unzip:
+            path.unlink()
+            content = gzip.decompress(good[path])
+            raw.write_bytes(changed := data.draw(damaged(content)))
+        else:
+            content = good[path]
+            path.write_bytes(changed := data.draw(damaged(content)))
+        code = ends_well(
+            ["train", "--data-dir", str(fake_mnist), "--epochs", "x" if changed == content else "1"]
+        )
+        assert code == 2
+        raw.unlink(missing_ok=True)
+
+    check()
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        [
+            "--preset",
+            "--dataset",
+            "--data-dir",
+            "--epochs",
+            "--batch-size",
+            "--learning-rate",
+            "--seed",
+            "--out",
+            "--json",
+            "--resume",
+            "--run",
+            "--input",
+            "--output",
+            "--csv",
+            "--stdin",
+            "--show",
+            "--seeds",
+            "--weight-decay",
+            "--label-smoothing",
+            "--validation-fraction",
+            "-h",
+            "--",
+            "-",
+            ".",
+            "/",
+            "~",
+            "~x",
+            "''",
+            "mlp-100",
+            "mnist",
+            "kmnist",
+            "nan",
+            "inf",
+            "-inf",
+            "1e999",
+            "0",
+            "-1",
+            "1",
+            "99999999999999999999",
+            "1.5",
+            "true",
+            "null",
+            "None",
+            "uint8",
+            "logits",
+        ]
+    ),
+    st.text(max_size=8).filter(lambda text: "\0" not in text),
+)
+
+
+def test_random_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_mnist: Path) -> None:
+    """None of them names a run or data that exists, so none can do anything but be refused or show help."""
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(fake_mnist)
+    monkeypatch.setenv("MNIST_JAX_DATA_DIR", str(tmp_path / "nowhere"))
+    commands = st.sampled_from(
+        ["train", "evaluate", "export", "verify", "predict", "presets", "reproduce", "", "--"]
+    )
+
+    @settings(FUZZ, max_examples=500)
+    @given(commands, st.lists(WORDS, max_size=6).filter(lambda words: "digits" not in words))
+    def check(command: str, words: list[str]) -> None:
+        if command == "predict" and "--stdin" in words:
+            words = [word for word in words if word != "--stdin"]  # pytest keeps stdin for itself
+        ends_well([command, *words])
+        assert not (tmp_path / "runs").exists()
+
+    check()
