@@ -1,9 +1,12 @@
 """Files that are either whole or not there."""
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")  # .NAME.TOKEN
 
 
 def write_atomic(path: Path, data: bytes, *, previous: Path | None = None) -> None:
@@ -30,6 +33,11 @@ def write_atomic(path: Path, data: bytes, *, previous: Path | None = None) -> No
             error.filename, error.filename2 = str(path), None  # the temporary name would tell nobody anything
         raise
     _sync_folder(path.parent)
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What a process that was killed in `write_atomic` has left in a folder."""
+    return [path for path in folder.glob(".*") if TEMPORARY.fullmatch(path.name)]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_jax import specs
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.files import write_atomic
+from mnist_jax.files import temporaries, write_atomic
 
 if TYPE_CHECKING:
     from mnist_jax.train import EpochRecord
@@ -29,6 +29,8 @@ FORMAT = 1
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 CHECKPOINT, MODEL, LOCK = "checkpoint.safetensors", "model.onnx", ".lock"
 
+
+OURS = {name.split(".")[0] for name in (CONFIG, HISTORY, METRICS, CHECKPOINT, MODEL)}
 
 # The plain fields of a run, as JSON must have them.
 TYPES: dict[str, type] = {
@@ -101,8 +103,8 @@ def reopen(folder: Path) -> Iterator[None]:
         RunError: another process is at work in it, or it cannot be written.
     """
     with _hold(folder):
-        for path in folder.glob(".*"):
-            if path.name != LOCK:
+        for path in temporaries(folder):
+            if path.name.split(".")[1] in OURS:
                 path.unlink()
         yield
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from mnist_jax import idx, sources
+from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset, load
 from mnist_jax.specs import MLP, Config
 from mnist_jax.train import Fit, fit
@@ -146,3 +147,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).stdout.strip()
     (Path(own) / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return scripts
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on `digits`, to be looked at and not to be changed."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert (
+        main(["train", "--dataset", "digits", "--preset", "mlp-100", "--epochs", "3", "--out", str(folder)])
+        == 0
+    )
+    return folder

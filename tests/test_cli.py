@@ -19,16 +19,6 @@ from mnist_onnx import Classifier
 COMMANDS = ("train", "evaluate", "export", "verify", "predict", "presets", "reproduce")
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cli") / "run"
-    assert (
-        main(["train", "--dataset", "digits", "--preset", "mlp-100", "--epochs", "3", "--out", str(folder)])
-        == 0
-    )
-    return folder
-
-
 def test_a_run_directory_holds_all_there_is_to_know(run_dir: Path) -> None:
     assert {p.name for p in run_dir.iterdir()} == {
         "config.json",

@@ -16,16 +16,6 @@ from mnist_jax import checkpoint, runs
 from mnist_jax.cli import main
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cli") / "run"
-    assert (
-        main(["train", "--dataset", "digits", "--preset", "mlp-100", "--epochs", "3", "--out", str(folder)])
-        == 0
-    )
-    return folder
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

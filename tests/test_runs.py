@@ -111,3 +111,14 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path: Path, change: object, m
         path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
     with pytest.raises(RunError, match=message):
         runs.read(folder)
+
+
+def test_reopening_takes_away_what_was_half_written_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with runs.claim(folder, RUN, {}):
+        pass
+    kept = {"config.json", ".gitignore", ".notes.0a1b2c3d", ".config.json.swp"}
+    for name in (*kept - {"config.json"}, ".checkpoint.safetensors.0a1b2c3d", ".model.json.ffffffff"):
+        (folder / name).write_text("")
+    with runs.reopen(folder):
+        assert {path.name for path in folder.iterdir()} == kept | {runs.LOCK}
