@@ -232,3 +232,39 @@ def test_an_unusable_cache_is_silent(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert len(done.stderr.splitlines()) == 2, done.stderr
+
+
+def run_cli(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command line in a shell, and a process, of its own."""
+    return subprocess.run(
+        ["sh", "-c", line.format(cli=f"{sys.executable} -m mnist_jax.cli")],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_a_run(tmp_path: Path) -> None:
+    """No file may grow past 100 kB, so the checkpoint of 950 kB cannot be written."""
+    train = "{cli} train --dataset digits --epochs 2 --out run"
+    done = run_cli(f"ulimit -f 200; {train}", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("mnist-jax: run/checkpoint.safetensors cannot be written")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_on_resume_keeps_what_was_there(tmp_path: Path) -> None:
+    assert run_cli("{cli} train --dataset digits --epochs 1 --out run", tmp_path).returncode == 0
+    before = (tmp_path / "run" / runs.CHECKPOINT).read_bytes()
+    done = run_cli("ulimit -f 200; {cli} train --resume run --epochs 2", tmp_path)
+    assert done.returncode == 2
+    assert (tmp_path / "run" / runs.CHECKPOINT).read_bytes() == before
+    assert run_cli("{cli} train --resume run --epochs 2", tmp_path).returncode == 0
+
+
+def test_no_home_is_no_error(tmp_path: Path) -> None:
+    line = "unset HOME XDG_CACHE_HOME; {cli} train --dataset digits --epochs 1 --out run"
+    assert run_cli(line, tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path)).returncode == 0
