@@ -115,12 +115,9 @@ def _digest(flat: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
 
 def _untyped(state: TrainState) -> TrainState:
     """The state with its key as plain numbers, which a file can hold."""
-
-    def data(key: Any) -> Any:
-        return jax.random.key_data(key)
-
-    key = jax.eval_shape(data, state.key) if isinstance(state.key, jax.ShapeDtypeStruct) else data(state.key)
-    return state._replace(key=key)
+    if isinstance(state.key, jax.ShapeDtypeStruct):
+        return state._replace(key=jax.eval_shape(jax.random.key_data, state.key))
+    return state._replace(key=jax.random.key_data(state.key))
 
 
 def _flatten(state: TrainState) -> dict[str, np.ndarray]:

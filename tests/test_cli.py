@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from mnist_jax import runs
-from mnist_jax.cli import main
+from mnist_jax.cli import console, main, reproduce
 from mnist_jax.presets import PRESETS
 from mnist_onnx import Classifier
 
@@ -106,6 +106,18 @@ def test_verify_ends_with_1_where_the_file_differs(
     onnx.save(model, tmp_path / "mutant.onnx")
     assert main(["verify", str(tmp_path / "mutant.onnx"), "--run", str(run_dir)]) == 1
     assert "DIFFERS FROM JAX" in capsys.readouterr().out
+
+
+def test_a_difference_that_is_no_number_is_told_as_it_is() -> None:
+    """JSON has no NaN, and neither a maximum nor a table may hide one."""
+    good = {"passed": True, "disagreements": 0, "max_abs_difference": 1e-6}
+    bad = console.finite({"passed": False, "disagreements": 3, "max_abs_difference": float("nan")})
+    row = reproduce._row(
+        "mlp-100", [{"accuracy": 0.9, "seconds": 1.0, "onnx": proof} for proof in (good, bad)]
+    )
+    assert row["onnx"] == {"passed": False, "disagreements": 3, "max_abs_difference": None}
+    assert reproduce._cells(row)[-1] == "NO"
+    assert "largest difference not a number" in console.proof({**bad, "n": 1, "noise": 0})
 
 
 def test_presets_lists_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,3 +138,19 @@ def test_prediction_needs_no_jax(model: Path, pictures: Path) -> None:
         "assert code == 0; assert not {'jax', 'flax', 'onnx', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_file_that_takes_fractions_gives_the_same_answer(
+    model: Path,
+    pictures: Path,
+    trained: tuple[Config, Fit],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "float32.onnx"
+    save(to_onnx(trained[0].model, trained[1].state.params, input="float32", output="logits"), other)
+    answers = []
+    for path in (model, other):
+        assert main(["predict", str(path), str(pictures / "a two.png"), "--json"]) == 0
+        answers.append(list(json.loads(capsys.readouterr().out)[0]["probabilities"].values()))
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)

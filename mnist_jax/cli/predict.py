@@ -118,8 +118,6 @@ def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer
     import numpy as np
 
     good = [picture for _, picture in prepared if not isinstance(picture, ImageError)]
-    if good and classifier.metadata["input_range"] != "0..255":
-        good = [picture * np.float32(1 / 255) for picture in good]
     rows = iter(classifier.predict(np.stack(good)).tolist() if good else [])
     for name, picture in prepared:
         if isinstance(picture, ImageError):

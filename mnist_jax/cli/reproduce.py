@@ -9,10 +9,10 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options
-from mnist_jax.errors import RunError, SpecError
+from mnist_jax.errors import RunError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import PRESETS, preset
-from mnist_jax.specs import Hyper, to_json
+from mnist_jax.specs import Hyper, check_whole, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,8 +48,7 @@ def reproduce(
 
     Example: mnist-jax reproduce --seeds 5 --out table.md --out table.json
     """
-    if seeds < 1:
-        raise SpecError(f"seeds must be a whole number of at least 1; got {seeds}")
+    check_whole("seeds", seeds)
     recipes = {name: preset(name) for name in preset_names or PRESETS}
     for path in out or []:
         if path.suffix not in (".json", ".md"):
@@ -98,7 +97,7 @@ def _network(name: str, data: "Dataset", seed: int) -> dict[str, Any]:
         "seed": seed,
         "accuracy": accuracy,
         "seconds": round(seconds, 3),
-        "onnx": outcome.parity._asdict(),
+        "onnx": console.finite(outcome.parity._asdict()),
     }
 
 

@@ -19,20 +19,21 @@ def newest(folder: Path, run: runs.Run) -> Begin:
     """The newest good checkpoint in a run directory; the run's very beginning where there is none yet.
 
     Raises:
-        CheckpointError: every checkpoint there is damaged, or is another run's; says why of the newest.
+        CheckpointError: every checkpoint there is damaged, or is another run's; says why of the older one,
+            after a note on the newer.
     """
     from mnist_jax import checkpoint
 
     path = folder / runs.CHECKPOINT
-    paths = [path for path in (path, checkpoint.previous_path(path)) if path.exists()]
-    for number, candidate in enumerate(paths):
+    previous = checkpoint.previous_path(path)
+    if path.exists():
         try:
-            return _read(candidate, run)
+            return _read(path, run)
         except CheckpointError as error:
-            if number + 1 == len(paths):
+            if not previous.exists():
                 raise
-            console.note(f"going back to {paths[number + 1].name}: {error}")
-    return Begin()
+            console.note(f"going back to {previous.name}: {error}")
+    return _read(previous, run) if previous.exists() else Begin()
 
 
 def _read(path: Path, run: runs.Run) -> Begin:
