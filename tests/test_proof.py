@@ -11,9 +11,9 @@ from mutants import as_numpy, edit, with_metadata, without_weights_of_black_pixe
 
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import ModelError
+from mnist_jax.loop import Fit, fit
 from mnist_jax.models import init
-from mnist_jax.specs import MLP, Config
-from mnist_jax.train import Fit
+from mnist_jax.specs import MLP, Config, Hyper
 from mnist_onnx import Classifier, parity, to_onnx
 
 KEY = jax.random.key(0)
@@ -45,6 +45,20 @@ def test_the_proof_fails_each_mutant(trained: tuple[Config, Fit], digits: Datase
     for name, mutant in mutants.items():
         result = parity(spec, params, mutant, images)
         assert not result.passed, (name, result)
+
+
+def test_what_float32_leaves_of_large_terms_is_no_difference(digits: Dataset) -> None:
+    """A network that was trained at far too high a rate: logits are what is left of much larger terms."""
+    config = Config(MLP((128, 64), ("relu", "relu")), epochs=1)
+    params = fit(config, digits.train, key=KEY, hyper=Hyper(learning_rate=100.0)).params
+    model = to_onnx(config.model, params)
+    images = np.asarray(digits.test.images)
+    assert parity(config.model, params, model, images).passed
+    for name, change in (
+        ("Dense_2.weight", lambda weight: weight * np.float32(1.001)),
+        ("Dense_0.weight", without_weights_of_black_pixels(images)),
+    ):
+        assert not parity(config.model, params, edit(model, name, change), images).passed, name
 
 
 def test_saturated_probabilities_do_not_hide_wrong_logits(digits: Dataset) -> None:
