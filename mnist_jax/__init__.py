@@ -5,7 +5,7 @@
     data = mnist_jax.load("digits")
     config = mnist_jax.Config(mnist_jax.MLP((128, 64), ("relu", "relu")), epochs=20)
     run = mnist_jax.fit(config, data.train, data.validation, key=jax.random.key(0))
-    print(mnist_jax.evaluate(config.model, run.state.params, data.test).accuracy)
+    print(mnist_jax.evaluate(config.model, run.params, data.test).accuracy)
 
 Importing this package imports nothing else: each name below is looked up when it is first used.
 """
@@ -23,19 +23,24 @@ if TYPE_CHECKING:
     from mnist_jax.datasets import load as load
     from mnist_jax.evaluation import Evaluation as Evaluation
     from mnist_jax.evaluation import evaluate as evaluate
+    from mnist_jax.loop import EpochRecord as EpochRecord
+    from mnist_jax.loop import Fit as Fit
+    from mnist_jax.loop import fit as fit
     from mnist_jax.models import apply as apply
     from mnist_jax.models import init as init
     from mnist_jax.models import predict as predict
+    from mnist_jax.optimizers import OPTIMIZERS as OPTIMIZERS
+    from mnist_jax.optimizers import SCHEDULES as SCHEDULES
+    from mnist_jax.optimizers import Optimizer as Optimizer
+    from mnist_jax.optimizers import Schedule as Schedule
     from mnist_jax.presets import PRESETS as PRESETS
     from mnist_jax.presets import preset as preset
     from mnist_jax.specs import MLP as MLP
     from mnist_jax.specs import Config as Config
     from mnist_jax.specs import Hyper as Hyper
-    from mnist_jax.train import EpochRecord as EpochRecord
-    from mnist_jax.train import Fit as Fit
+    from mnist_jax.specs import default_hyper as default_hyper
     from mnist_jax.train import StepMetrics as StepMetrics
     from mnist_jax.train import TrainState as TrainState
-    from mnist_jax.train import fit as fit
     from mnist_jax.train import init_state as init_state
     from mnist_jax.train import train_epoch as train_epoch
     from mnist_jax.train import train_step as train_step
@@ -46,19 +51,12 @@ _MODULES = ("checkpoint", "errors", "metrics", "prepare")
 _NAMES = {
     "datasets": ("DATASETS", "Dataset", "load"),
     "evaluation": ("Evaluation", "evaluate"),
+    "loop": ("EpochRecord", "Fit", "fit"),
     "models": ("apply", "init", "predict"),
+    "optimizers": ("OPTIMIZERS", "SCHEDULES", "Optimizer", "Schedule"),
     "presets": ("PRESETS", "preset"),
-    "specs": ("MLP", "Config", "Hyper"),
-    "train": (
-        "EpochRecord",
-        "Fit",
-        "StepMetrics",
-        "TrainState",
-        "fit",
-        "init_state",
-        "train_epoch",
-        "train_step",
-    ),
+    "specs": ("MLP", "Config", "Hyper", "default_hyper"),
+    "train": ("StepMetrics", "TrainState", "init_state", "train_epoch", "train_step"),
     "types": ("Examples", "HeldOut"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

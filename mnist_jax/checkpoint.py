@@ -74,13 +74,14 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, d
 
 
 def load_params(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads the parameters alone, as a nested dict of NumPy arrays, and the metadata.
+    """Reads the parameters to score and export alone, as a nested dict of NumPy arrays, and the metadata.
 
     Raises:
         CheckpointError: damaged, or of a newer format.
     """
     flat, header = _read(path)
-    prefix = f"params{arrays.SEPARATOR}"
+    average, own = f"average{arrays.SEPARATOR}", f"params{arrays.SEPARATOR}"
+    prefix = average if any(name.startswith(average) for name in flat) else own
     params = {name[len(prefix) :]: flat[name] for name in flat if name.startswith(prefix)}
     return arrays.unflatten(params), header
 

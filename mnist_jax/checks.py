@@ -1,11 +1,62 @@
-"""The shape, dtype and range of images and labels, checked once, at the edge: NumPy alone."""
+"""What public functions take, checked at the edge: kinds, shapes, dtypes, ranges. NumPy alone."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from mnist_jax.errors import InputError
-from mnist_jax.specs import CLASSES, IMAGE_SHAPE
+from mnist_jax.arrays import SEPARATOR
+from mnist_jax.errors import InputError, SpecError
+from mnist_jax.specs import CLASSES, IMAGE_SHAPE, MLP, Config
+
+
+def check_spec(spec: Any) -> None:
+    """Checks that it is one.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if not isinstance(spec, MLP):
+        hint = "; take its model" if isinstance(spec, Config) else ""
+        raise SpecError(f"spec must be an MLP; got {type(spec).__name__}{hint}")
+
+
+def check_config(config: Any) -> None:
+    """Checks that it is one.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if not isinstance(config, Config):
+        hint = "; put it into one: Config(spec)" if isinstance(config, MLP) else ""
+        raise SpecError(f"config must be a Config; got {type(config).__name__}{hint}")
+
+
+def check_params(spec: MLP, params: Any) -> None:
+    """Checks names and shapes, which are known while tracing too.
+
+    Raises:
+        SpecError: the parameters are not the spec's.
+    """
+    if not isinstance(params, Mapping):
+        raise SpecError(f"params must be those of {spec}, a nested dict; got {type(params).__name__}")
+    found = _shapes(params)
+    for name in sorted({*spec.shapes, *found}):
+        if found.get(name) != spec.shapes.get(name):
+            raise SpecError(
+                f"params must be those of {spec}, where {name} is {spec.shapes.get(name, 'not there')}; "
+                f"got {found.get(name, 'none')}"
+            )
+
+
+def _shapes(tree: Any, prefix: str = "") -> dict[str, tuple[int, ...]]:
+    if not isinstance(tree, Mapping):
+        return {prefix.rstrip(SEPARATOR): tuple(getattr(tree, "shape", ()))}
+    return {
+        path: shape
+        for name, value in tree.items()
+        for path, shape in _shapes(value, f"{prefix}{name}{SEPARATOR}").items()
+    }
 
 
 def check_image_type(images: Any) -> None:
@@ -75,6 +126,7 @@ def check_example_types(examples: Any) -> None:
     if images is None or labels is None:
         raise InputError(
             f"examples must have images and labels, as Examples has; got {type(examples).__name__}"
+            f"{'; take its train or test' if hasattr(examples, 'train') else ''}"
         )
     check_image_type(images)
     check_label_type(labels, images.shape[0])

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnist_jax.train import EpochRecord, TrainState
+    from mnist_jax.loop import EpochRecord
+    from mnist_jax.train import TrainState
 
 
 class MnistJaxError(Exception):

@@ -4,14 +4,15 @@ The only file that imports Flax.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float32
 
-from mnist_jax.checks import check_image_type
+from mnist_jax.checks import check_image_type, check_params, check_spec
+from mnist_jax.errors import SpecError
 from mnist_jax.specs import CLASSES, MLP, PIXELS, Activation, Initializer, Output
 from mnist_jax.types import Array, Images, Key, Logits, Params
 
@@ -42,7 +43,13 @@ class _Network(nn.Module):
 
 
 def init(spec: MLP, key: Key) -> Params:
-    """Fresh parameters: layer `Dense_i` has a `kernel` `[in, out]` and a `bias` `[out]`, float32."""
+    """Fresh parameters: layer `Dense_i` has a `kernel` `[in, out]` and a `bias` `[out]`, float32.
+
+    Raises:
+        SpecError: the spec is none, or the key is not one typed key.
+    """
+    check_spec(spec)
+    check_key(key)
     return cast(Params, _Network(spec).init(key, jnp.zeros((1, PIXELS), jnp.float32))["params"])
 
 
@@ -51,9 +58,24 @@ def apply(spec: MLP, params: Params, images: Images) -> Logits:
 
     Raises:
         InputError: another shape or dtype. (The range of values can't be seen while tracing.)
+        SpecError: the spec is none, or the parameters are not its own.
     """
+    check_spec(spec)
+    check_params(spec, params)
     check_image_type(images)
     return cast(Logits, _Network(spec).apply({"params": params}, scale(images).reshape(-1, PIXELS)))
+
+
+def check_key(key: Any) -> None:
+    """Checks a source of randomness.
+
+    Raises:
+        SpecError: it is not one typed key.
+    """
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape:
+        came = f"{key.dtype}{list(key.shape)}" if isinstance(key, jax.Array) else repr(key)
+        raise SpecError(f"key must be one typed key, such as jax.random.key(0); got {came}")
 
 
 def scale(images: Images) -> Float32[Array, "batch 28 28"]:

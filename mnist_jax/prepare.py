@@ -29,10 +29,12 @@ def prepare(picture: Image.Image | np.ndarray) -> np.ndarray:
             colours and alpha.
 
     Raises:
-        ImageError: no digit in it, or several; or an array of another shape or dtype.
+        ImageError: no digit in it, or several; or not a picture, or an array of another shape or dtype.
     """
     if isinstance(picture, np.ndarray):
         picture = _from_array(picture)
+    if not isinstance(picture, Image.Image):
+        raise ImageError(f"prepare takes a Pillow image or an array; got {picture!r}; read() opens files")
     return frame(one_digit(isolate(_grey(picture))))
 
 

@@ -23,7 +23,7 @@ from mnist_jax.errors import RunError, SpecError
 from mnist_jax.files import temporaries, write_atomic
 
 if TYPE_CHECKING:
-    from mnist_jax.train import EpochRecord
+    from mnist_jax.loop import EpochRecord
 
 FORMAT = 1
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
@@ -73,7 +73,7 @@ def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]
     Raises:
         RunError: there is something in it already, another run has it, or it cannot be written.
     """
-    created = not folder.exists()
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -90,8 +90,8 @@ def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]
             if _names(folder) <= {CONFIG}:
                 for name in (CONFIG, LOCK):
                     (folder / name).unlink(missing_ok=True)
-                if created:
-                    folder.rmdir()
+                for path in created:
+                    path.rmdir()
             raise
 
 
@@ -181,7 +181,8 @@ def read(folder: Path) -> Run:
 
 def to_json(run: Run) -> dict[str, Any]:
     """The run as plain values, just as they come back from JSON."""
-    values: dict[str, Any] = json.loads(json.dumps({**asdict(run), "hyper": run.hyper._asdict()}))
+    plain = {**asdict(run), "config": specs.to_json(run.config), "hyper": run.hyper._asdict()}
+    values: dict[str, Any] = json.loads(json.dumps(plain))
     return values
 
 
@@ -208,7 +209,7 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
 
 def write_history(folder: Path, history: Sequence["EpochRecord"]) -> None:
     """Writes `history.csv`: a header, and a line per epoch; what was not measured is empty."""
-    from mnist_jax.train import EpochRecord
+    from mnist_jax.loop import EpochRecord
 
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
@@ -221,9 +222,9 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         values = json.loads((folder / name).read_bytes())
     except OSError:
-        raise RunError(
-            f"{folder} must be a run directory, as `mnist-jax train` makes it; it has no {name}"
-        ) from None
+        reason = f"it has no {name}" if folder.is_dir() else "it is a file"
+        reason = reason if folder.exists() else "there is none"
+        raise RunError(f"{folder} must be a run directory, as `mnist-jax train` makes it; {reason}") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{folder / name} is damaged: {error}") from None
     if not isinstance(values, dict):

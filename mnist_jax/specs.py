@@ -5,12 +5,13 @@ Everything here is hashable, so it can be a static argument of `jax.jit`. What m
 """
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
 
 from mnist_jax.errors import SpecError
+from mnist_jax.optimizers import OPTIMIZERS, Optimizer, Schedule
+from mnist_jax.settings import check_one_of, check_real, check_whole
 
 IMAGE_SHAPE = (28, 28)
 PIXELS = 28 * 28
@@ -58,9 +59,9 @@ class MLP:
                 f"got {len(self.hidden)} widths and {len(self.activations)} activations"
             )
         for activation in self.activations:
-            _one_of("activation", activation, get_args(Activation))
-        _one_of("output", self.output, get_args(Output))
-        _one_of("initializer", self.initializer, get_args(Initializer))
+            check_one_of("activation", activation, get_args(Activation))
+        check_one_of("output", self.output, get_args(Output))
+        check_one_of("initializer", self.initializer, get_args(Initializer))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -70,9 +71,15 @@ class MLP:
     @property
     def parameters(self) -> int:
         """How many numbers training adjusts: kernels and biases."""
-        return sum(
-            (fan_in + 1) * fan_out for fan_in, fan_out in zip(self.widths, self.widths[1:], strict=False)
-        )
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter by its path, such as `Dense_0/kernel`."""
+        found: dict[str, tuple[int, ...]] = {}
+        for index, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+            found |= {f"Dense_{index}/bias": (fan_out,), f"Dense_{index}/kernel": (fan_in, fan_out)}
+        return found
 
     def __str__(self) -> str:
         activations = ", ".join((*self.activations, self.output))
@@ -87,7 +94,11 @@ class Config:
         model: the network.
         epochs: passes over the training set.
         batch_size: examples per step. A last, smaller batch is trained on too.
-        b1, b2, epsilon: Adam's constants (Kingma and Ba 2015); the defaults are Keras's.
+        optimizer: how gradients become steps.
+        schedule: how the learning rate changes.
+        clip_norm: gradients of a larger global norm are scaled down to it (Pascanu et al. 2013); or None.
+        ema_decay: the network that is scored and exported is the moving average of the parameters with
+            this decay, such as 0.999 (Polyak and Juditsky 1992); None for the parameters themselves.
 
     Raises:
         SpecError: a number is out of its range.
@@ -96,25 +107,33 @@ class Config:
     model: MLP
     epochs: int = 10
     batch_size: int = 32
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-7
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    clip_norm: float | None = None
+    ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, MLP):
             raise SpecError(f"model must be an MLP; got {self.model!r}")
         object.__setattr__(self, "epochs", check_whole("epochs", self.epochs))
         object.__setattr__(self, "batch_size", check_whole("batch size", self.batch_size))
-        for name in ("b1", "b2", "epsilon"):
-            object.__setattr__(self, name, _real(name, getattr(self, name), 0, 1))
+        for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
+            if not isinstance(getattr(self, name), kind):
+                raise SpecError(f"{name} must be of type {kind.__name__}; got {getattr(self, name)!r}")
+        if self.clip_norm is not None:
+            clip_norm = check_real("clip norm", self.clip_norm, 0, FLOAT32_MAX, open_low=True)
+            object.__setattr__(self, "clip_norm", clip_norm)
+        if self.ema_decay is not None:
+            ema_decay = check_real("EMA decay", self.ema_decay, 0, 1, open_low=True)
+            object.__setattr__(self, "ema_decay", ema_decay)
 
 
 class Hyper(NamedTuple):
     """What may differ between runs of one compiled program: a pytree of scalars, ready for `vmap`.
 
     Attributes:
-        learning_rate: Adam's step size.
-        weight_decay: decoupled (Loshchilov and Hutter 2019); zero is plain Adam.
+        learning_rate: the optimiser's step size, times the schedule's factor.
+        weight_decay: decoupled for every optimiser (Loshchilov and Hutter 2019).
         label_smoothing: the share of the target that is spread over all ten classes, 0 to 1.
     """
 
@@ -123,20 +142,31 @@ class Hyper(NamedTuple):
     label_smoothing: Any = 0.0
 
 
+def default_hyper(optimizer: Optimizer) -> Hyper:
+    """The learning rate and the weight decay that an optimiser is used with where none are given."""
+    recipe = OPTIMIZERS[optimizer.name]
+    return Hyper(recipe.learning_rate, recipe.weight_decay)
+
+
 def check_hyper(hyper: Hyper) -> None:
     """Checks the numbers of a single run.
 
     Raises:
         SpecError: one is not a finite number in its range.
     """
-    _real("learning rate", hyper.learning_rate, 0, FLOAT32_MAX, open_low=True)
-    _real("weight decay", hyper.weight_decay, 0, FLOAT32_MAX)
-    _real("label smoothing", hyper.label_smoothing, 0, 1)
+    if not isinstance(hyper, Hyper):
+        raise SpecError(f"hyper must be a Hyper; got {hyper!r}")
+    check_real("learning rate", hyper.learning_rate, 0, FLOAT32_MAX, open_low=True)
+    check_real("weight decay", hyper.weight_decay, 0, FLOAT32_MAX)
+    check_real("label smoothing", hyper.label_smoothing, 0, 1)
 
 
 def to_json(config: Config) -> dict[str, Any]:
     """The config as plain values, ready for `json.dump`."""
-    return asdict(config)
+    values = asdict(config)
+    for name in ("optimizer", "schedule"):
+        values[name]["options"] = dict(values[name]["options"])
+    return values
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
@@ -146,11 +176,12 @@ def from_json(values: Mapping[str, Any]) -> Config:
         SpecError: a field is missing, unknown, or holds what it cannot.
     """
     settings = _fields(Config, "config", values)
-    model = MLP(**_fields(MLP, "model", settings["model"]))
-    return Config(**{**settings, "model": model})
+    for name, kind in (("model", MLP), ("optimizer", Optimizer), ("schedule", Schedule)):
+        settings[name] = kind(**_fields(kind, name, settings[name]))
+    return Config(**settings)
 
 
-def _fields(kind: type[MLP] | type[Config], name: str, values: Any) -> dict[str, Any]:
+def _fields(kind: type, name: str, values: Any) -> dict[str, Any]:
     """`values` as keyword arguments for `kind`, if it has exactly the right keys."""
     expected = [field.name for field in fields(kind)]
     if not isinstance(values, Mapping) or set(values) != set(expected):
@@ -159,38 +190,10 @@ def _fields(kind: type[MLP] | type[Config], name: str, values: Any) -> dict[str,
     return dict(values)
 
 
-def _one_of(what: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SpecError(f"{what} must be one of {', '.join(known)}; got {value!r}")
-
-
-def check_whole(what: str, value: Any) -> int:
-    """A count as a plain `int`.
-
-    Raises:
-        SpecError: it is not a whole number of at least 1.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
-        raise SpecError(f"{what} must be a whole number of at least 1; got {value!r}")
-    return operator.index(value)
-
-
 def check_fraction(value: Any) -> None:
     """Checks the share of the training set to hold out.
 
     Raises:
         SpecError: it is not at least 0 and below 1.
     """
-    _real("validation fraction", value, 0, 1)
-
-
-def _real(what: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
-    """A number as a plain `float`: `low <= value < high` (`low < value` where that end is open), not NaN."""
-    try:
-        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not (low < number if open_low else low <= number) or not number < high:
-        bound = "a number" if high > 1 else f"a number below {high}"
-        raise SpecError(f"{what} must be {bound}, {'above' if open_low else 'at least'} {low}; got {value!r}")
-    return number
+    check_real("validation fraction", value, 0, 1)

@@ -1,33 +1,29 @@
-"""How training works, from one step to a whole run.
+"""How training works, from one step to an epoch.
 
-    init_state    parameters, Adam's moments, a step count and a key, from one key
+    init_state    parameters, the optimiser's state, a step count and a key, from one key
     train_step    one batch: gradient of the loss, one update
     train_epoch   one pass: shuffle, then `train_step` in a `lax.scan`, all in one program
-    fit           the plain Python loop around it: compile, time, watch, report
 
-The first three are pure functions that neither jit nor donate, to be used inside `jit`, `vmap` or
-`scan`. `config` is static; `hyper` is a pytree of scalars, so that one program can train many runs.
-Randomness comes from position alone: the state's key and its step say what happens next.
+These are pure functions that neither jit nor donate, to be used inside `jit`, `vmap` or `scan`; `loop`
+has the plain Python loop around them. `config` is static; `hyper` is a pytree of scalars, so that one
+program can train many runs. Randomness comes from position alone: the state's key and its step say what
+happens next.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Float32, Int32
 
-from mnist_jax.checks import check_example_types, check_images, check_labels
-from mnist_jax.errors import DivergenceError, InputError, SpecError
-from mnist_jax.evaluation import evaluate
+from mnist_jax.checks import check_config, check_example_types
 from mnist_jax.metrics import cross_entropy
-from mnist_jax.models import apply, init
-from mnist_jax.specs import Config, Hyper, check_hyper
-from mnist_jax.types import Array, Examples, HeldOut, Key, Params, Scalar
+from mnist_jax.models import apply, check_key, init
+from mnist_jax.specs import Config, Hyper
+from mnist_jax.types import Array, Examples, Key, Params, Scalar
+from mnist_jax.updates import averaged, optimizer, scheduled_rate
 
 
 class TrainState(NamedTuple):
@@ -35,15 +31,22 @@ class TrainState(NamedTuple):
 
     Attributes:
         params: the network's.
-        opt_state: Adam's moments.
+        opt_state: the optimiser's, such as Adam's moments.
         step: updates made so far, int32.
         key: the run's own; never changes.
+        average: of the parameters, where the config asks for one.
     """
 
     params: Params
     opt_state: optax.OptState
     step: Int32[Array, ""]
     key: Key
+    average: Params | None = None
+
+    @property
+    def eval_params(self) -> Params:
+        """The parameters to score and export: the average where there is one."""
+        return self.params if self.average is None else self.average
 
 
 class StepMetrics(NamedTuple):
@@ -60,19 +63,19 @@ class StepMetrics(NamedTuple):
     size: Int32[Array, "*steps"]
 
 
-def optimizer(config: Config, hyper: Hyper) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay; made inside the trace, so that `hyper` may be traced."""
-    return optax.adamw(
-        hyper.learning_rate, config.b1, config.b2, config.epsilon, weight_decay=hyper.weight_decay
-    )
-
-
 def init_state(config: Config, key: Key) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Raises:
+        SpecError: the config is none, or the key is not one typed key.
+    """
+    check_config(config)
+    check_key(key)
     init_key, run_key = jax.random.split(key)
     params = init(config.model, init_key)
-    opt_state = optimizer(config, Hyper()).init(params)
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), run_key)
+    opt_state = optimizer(config, 0.0, 0.0).init(params)
+    average = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), run_key, average)
 
 
 def train_step(
@@ -82,7 +85,9 @@ def train_step(
 
     Raises:
         InputError: shapes or dtypes of the batch do not fit.
+        SpecError: the schedule is one that must know its steps.
     """
+    check_config(config)
     check_example_types(batch)
 
     def loss_of(params: Params) -> tuple[Scalar, Array]:
@@ -92,10 +97,15 @@ def train_step(
         return losses.mean(), correct
 
     (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = optimizer(config, hyper).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    rate = scheduled_rate(config, hyper, state.step)
+    updates, opt_state = optimizer(config, rate, hyper.weight_decay).update(
+        grads, state.opt_state, state.params
+    )
+    params, average, step = optax.apply_updates(state.params, updates), state.average, state.step + 1
+    if config.ema_decay is not None and average is not None:
+        average = averaged(config.ema_decay, average, params, step)
     metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
-    return TrainState(params, opt_state, state.step + 1, state.key), metrics
+    return TrainState(params, opt_state, step, state.key, average), metrics
 
 
 def train_epoch(
@@ -106,10 +116,14 @@ def train_epoch(
     Raises:
         InputError: shapes or dtypes do not fit.
     """
+    check_config(config)
     check_example_types(train)
     count = train.labels.shape[0]
     steps, rest = divmod(count, config.batch_size)
     epoch = state.step // (steps + bool(rest))
+    if config.schedule.follows_run:
+        whole_run = config.epochs * (steps + bool(rest))
+        config = replace(config, schedule=replace(config.schedule, steps=whole_run))
     order = jax.random.permutation(jax.random.fold_in(state.key, epoch), count)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
 
@@ -122,151 +136,3 @@ def train_epoch(
         state, last = body(state, order[count - rest :])
         metrics = jax.tree.map(jnp.append, metrics, last)
     return state, metrics
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of a run's history.
-
-    Attributes:
-        epoch: counted from 1.
-        loss, accuracy: over the epoch's steps, each measured before its update, as Keras reports them.
-        validation_loss, validation_accuracy: after the epoch; None without a validation set.
-        seconds: of training alone, on the clock from its start until its result is ready.
-        images_per_second: the training set's size by `seconds`.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float
-    validation_loss: float | None
-    validation_accuracy: float | None
-    seconds: float
-    images_per_second: float
-
-
-class Fit(NamedTuple):
-    """A finished run: its last state, its history, and the seconds that compiling took."""
-
-    state: TrainState
-    history: list[EpochRecord]
-    compile_seconds: float
-
-
-# Donation gives the old state's memory to the new one, so the caller's arrays must not go in here.
-_train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
-_evaluate = jax.jit(evaluate, static_argnums=0, static_argnames="batch_size")
-
-
-@jax.jit
-def _all_finite(params: Params) -> Bool[Array, ""]:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
-
-
-def fit(
-    config: Config,
-    train: Examples,
-    validation: Examples | None = None,
-    *,
-    key: Key | None = None,
-    state: TrainState | None = None,
-    hyper: Hyper = Hyper(),
-    callback: Callable[[EpochRecord, TrainState], bool | None] | None = None,
-) -> Fit:
-    """Trains until `config.epochs` are done, on JAX's default device: from scratch, or on from a state.
-
-    A run that is stopped and goes on from its state ends with the same bits as one that was not.
-
-    Args:
-        config: the network and how to train it.
-        train: what to learn from; goes to the device once, and stays.
-        validation: scored after each epoch.
-        key: the run's only source of randomness. Same key, same machine: same bits.
-        state: where to go on, in place of a key: the end of an epoch of the same run.
-        hyper: the numbers of this run.
-        callback: called after each epoch with its record and the state, which the next epoch takes
-            over: copy what is to be kept. Training stops where it returns True.
-
-    Returns:
-        The last state, and the history of the epochs that this call has done.
-
-    Raises:
-        SpecError: a number in `hyper` is out of range; both a key and a state, or neither; a state that
-            is not at the end of an epoch.
-        InputError: images or labels are not what they must be, or fewer than a batch.
-        DivergenceError: the loss or a parameter became NaN or infinite; has the last finite state.
-    """
-    check_hyper(hyper)
-    _check(config, train, validation)
-    hyper = jax.tree.map(jnp.float32, hyper)
-    train = jax.device_put(train)
-    validation = jax.device_put(validation)
-    state, done = _start(config, key, state, len(train.labels))
-    start = time.perf_counter()
-    run_epoch = _train_epoch.lower(config, hyper, state, train).compile()
-    compile_seconds = time.perf_counter() - start
-
-    history: list[EpochRecord] = []
-    for epoch in range(done + 1, config.epochs + 1):
-        before = jax.tree.map(jnp.copy, state)
-        start = time.perf_counter()
-        state, steps = jax.block_until_ready(run_epoch(hyper, state, train))
-        seconds = time.perf_counter() - start
-        losses, sizes = np.asarray(steps.loss, np.float64), np.asarray(steps.size)
-        scores = None if validation is None else _evaluate(config.model, state.params, validation)
-        finite = _all_finite(state.params) and (scores is None or np.isfinite(scores.loss))
-        if not (finite and np.isfinite(losses).all()):
-            raise DivergenceError(_diverged(epoch, losses, hyper), before, history)
-        record = EpochRecord(
-            epoch=epoch,
-            loss=float(losses @ sizes / sizes.sum()),
-            accuracy=float(np.asarray(steps.correct).sum() / sizes.sum()),
-            validation_loss=None if scores is None else float(scores.loss),
-            validation_accuracy=None if scores is None else float(scores.accuracy),
-            seconds=seconds,
-            images_per_second=len(train.labels) / seconds,
-        )
-        history.append(record)
-        if callback is not None and callback(record, state):
-            break
-    return Fit(state, history, compile_seconds)
-
-
-def _start(config: Config, key: Key | None, state: TrainState | None, count: int) -> tuple[TrainState, int]:
-    """The state to begin with, this run's own to donate, and the epochs that it has behind it."""
-    if key is not None and state is None:
-        return init_state(config, key), 0
-    if state is None or key is not None:
-        raise SpecError("fit takes either a key, to train from scratch, or a state, to go on from")
-    done, within = divmod(int(state.step), -(-count // config.batch_size))
-    if within:
-        raise SpecError(f"a state to go on from must be at an epoch's end; got one {within} steps into it")
-    return jax.tree.map(jnp.copy, state), done
-
-
-def _check(config: Config, train: Examples, validation: Examples | None) -> None:
-    for name, examples in (("train", train), ("validation", validation)):
-        if isinstance(examples, HeldOut):
-            raise InputError(
-                f"{name} must be Examples; got the held-out test set, which is for evaluate alone"
-            )
-        if examples is not None:
-            check_example_types(examples)
-            check_images(examples.images)
-            check_labels(examples.labels, len(examples.images))
-    if config.batch_size > len(train.labels):
-        raise InputError(
-            f"batch size ({config.batch_size:,}) must be at most the number of training examples "
-            f"({len(train.labels):,})"
-        )
-
-
-def _diverged(epoch: int, losses: np.ndarray, hyper: Hyper) -> str:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    step = bad[0] + 1 if bad.size else losses.size
-    found = f"loss {losses[bad[0]]}" if bad.size else "a parameter, or the validation loss, after it"
-    decay = f" or a weight decay below {float(hyper.weight_decay):g}" if hyper.weight_decay else ""
-    return (
-        f"training left the finite numbers in epoch {epoch}, step {step} ({found}); "
-        f"try a learning rate below {float(hyper.learning_rate):g}{decay}"
-    )

@@ -12,8 +12,9 @@ import safetensors.numpy
 from mnist_jax import arrays, checkpoint
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import CheckpointError
+from mnist_jax.loop import Fit
 from mnist_jax.specs import MLP, Config, Hyper
-from mnist_jax.train import Fit, TrainState, init_state, train_epoch
+from mnist_jax.train import TrainState, init_state, train_epoch
 
 
 def skeleton(config: Config) -> TrainState:
@@ -62,7 +63,7 @@ def test_the_metadata_is_readable_by_anybody(saved: Path) -> None:
         names = set(file.keys())
     assert metadata["preset"] == "mine"
     assert metadata["format"] == 1
-    assert {"params/Dense_0/kernel", "opt_state/0/mu/Dense_0/kernel", "step", "key"} <= names
+    assert {"params/Dense_0/kernel", "opt_state/0/0/mu/Dense_0/kernel", "step", "key"} <= names
 
 
 def test_every_flipped_bit_in_the_arrays_is_noticed(saved: Path, trained: tuple[Config, Fit]) -> None:

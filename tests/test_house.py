@@ -20,15 +20,28 @@ MODULES = {
     for path in sorted((base / package).rglob("*.py"))
 }
 # Each module, and those of ours that it may import: the arrows of the architecture, top to bottom.
-LEAVES = {"errors", "sources", "files", "arrays", "specs", "presets", "checks", "idx"}
+LEAVES = {
+    "errors",
+    "sources",
+    "files",
+    "arrays",
+    "settings",
+    "optimizers",
+    "specs",
+    "presets",
+    "checks",
+    "idx",
+}
 LAYERS: dict[str, set[str]] = {
-    "errors": {"train"},  # for a type alone
+    "errors": {"loop", "train"},  # for a type alone
     "sources": set(),
     "files": set(),
     "arrays": set(),
-    "specs": {"errors"},
+    "settings": {"errors"},
+    "optimizers": {"errors", "settings"},
+    "specs": {"errors", "optimizers", "settings"},
     "presets": {"errors", "specs"},
-    "checks": {"errors", "specs"},
+    "checks": {"arrays", "errors", "specs"},
     "idx": {"errors"},
     "types": set(),
     "machine": set(),
@@ -36,12 +49,14 @@ LAYERS: dict[str, set[str]] = {
     "store": {"idx", "errors", "fetch", "files", "sources"},
     "datasets": {"idx", "sources", "store", "checks", "errors", "prepare", "specs", "types"},
     "prepare": {"errors"},
-    "models": {"checks", "specs", "types"},
+    "models": {"checks", "errors", "specs", "types"},
     "metrics": {"specs", "types"},
     "evaluation": {"checks", "errors", "metrics", "models", "specs", "types"},
-    "train": {"checks", "errors", "evaluation", "metrics", "models", "specs", "types"},
+    "updates": {"errors", "optimizers", "specs", "types"},
+    "train": {"checks", "metrics", "models", "specs", "types", "updates"},
+    "loop": {"checks", "errors", "evaluation", "specs", "train", "types"},
     "checkpoint": {"arrays", "errors", "files", "train"},
-    "runs": {"errors", "specs", "files", "train"},
+    "runs": {"errors", "specs", "files", "loop"},
 }
 HEAVY = {
     "jax",

@@ -14,10 +14,10 @@ import mnist_onnx
 from mnist_jax import arrays
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import InputError, ModelError, SpecError
+from mnist_jax.loop import Fit
 from mnist_jax.models import apply, init, predict
 from mnist_jax.presets import PRESETS
 from mnist_jax.specs import MLP, Activation, Config
-from mnist_jax.train import Fit
 from mnist_onnx import Classifier, parity, save, to_onnx
 
 KEY = jax.random.key(0)

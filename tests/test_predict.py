@@ -12,9 +12,9 @@ from test_prepare import drawing
 
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
+from mnist_jax.loop import Fit
 from mnist_jax.prepare import prepare
 from mnist_jax.specs import Config
-from mnist_jax.train import Fit
 from mnist_onnx import Classifier, save, to_onnx
 
 
@@ -117,8 +117,8 @@ def test_mistakes_are_one_line(
     two = str(pictures / "a two.png")
     (tmp_path / "empty").mkdir()
     for arguments, message in (
-        ([str(model)], "predict needs pictures, or --stdin, and not both"),
-        ([str(model), two, "--stdin"], "and not both"),
+        ([str(model)], "pictures or --stdin; got neither"),
+        ([str(model), two, "--stdin"], "pictures and --stdin"),
         ([str(model), "nowhere.png"], "nowhere.png must be a PNG, JPEG, WebP or BMP picture; No such file"),
         ([str(model), str(tmp_path / "empty")], "must hold PNG, JPEG, WebP or BMP pictures; got none"),
         (["nowhere.onnx", two], "nowhere.onnx must be an ONNX file; it cannot be read"),

@@ -1,5 +1,6 @@
 """Runs that are stopped, in every way there is, and go on to the same bits."""
 
+import contextlib
 import csv
 import json
 import os
@@ -11,14 +12,17 @@ import time
 from pathlib import Path
 
 import jax
+import onnx
 import pytest
 
 from mnist_jax import checkpoint, runs
 from mnist_jax.cli import main, session
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import CheckpointError, RunError, SpecError
-from mnist_jax.specs import MLP, Config
-from mnist_jax.train import fit, init_state
+from mnist_jax.loop import fit
+from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.train import init_state
+from mnist_onnx import to_onnx
 
 BASE = ["train", "--dataset", "digits", "--preset", "mlp-100", "--batch-size", "100"]
 
@@ -89,6 +93,42 @@ def test_more_epochs_on_resume_equal_a_longer_run(tmp_path: Path) -> None:
     }
     assert (tmp_path / "a" / runs.MODEL).read_bytes() == (tmp_path / "b" / runs.MODEL).read_bytes()
     assert runs.read(tmp_path / "a") == runs.read(tmp_path / "b")
+
+
+EVERYTHING = [
+    *("--optimizer", "rmsprop:momentum=0.5", "--schedule", "warmup_cosine:warmup=0.2"),
+    *("--clip-norm", "1", "--ema-decay", "0.98", "--weight-decay", "0.01", "--label-smoothing", "0.1"),
+]
+
+
+def test_a_run_with_every_setting_goes_on_and_scores_its_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*BASE, *EVERYTHING, "--epochs", "4", "--out"]
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    ends = iter([False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(session.interrupts, "graceful", lambda: contextlib.nullcontext(lambda: next(ends)))
+        assert main([*arguments, str(tmp_path / "halves")]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", str(tmp_path / "halves"), "--epochs", "8"]) == 2
+    refusal = capsys.readouterr().err
+    assert "--epochs must stay 4, over which the run's warmup_cosine:warmup=0.2 schedule is spread" in refusal
+    assert main(["train", "--resume", str(tmp_path / "halves"), "--epochs", "4"]) == 0
+    assert content(tmp_path / "halves") == content(tmp_path / "whole")
+
+    run = runs.read(tmp_path / "whole")
+    assert str(run.config.optimizer) == "rmsprop:momentum=0.5"
+    assert run.hyper == Hyper(1e-3, 0.01, 0.1)
+    state, _ = checkpoint._read(tmp_path / "whole" / runs.CHECKPOINT)
+    for kind in ("params", "average"):
+        params = {"Dense_0": {}, "Dense_1": {}}
+        for layer, values in params.items():
+            values |= {name: state[f"{kind}/{layer}/{name}"] for name in ("kernel", "bias")}
+        model = onnx.load(tmp_path / "whole" / runs.MODEL)
+        again = to_onnx(run.config.model, params)
+        assert (again.graph.initializer == model.graph.initializer) == (kind == "average")
+    assert main(["verify", str(tmp_path / "whole")]) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -225,7 +265,7 @@ def test_resume_takes_no_other_settings(two_checkpoints: Path, capsys: pytest.Ca
         )
     for epochs in ("4", "3"):
         assert main(["train", "--resume", str(two_checkpoints), "--epochs", epochs]) == 2
-        assert "is trained for 4 epochs already; --epochs 5 or more trains on" in capsys.readouterr().err
+        assert "has done all its epochs (4); --epochs 5 or more trains on" in capsys.readouterr().err
     assert runs.read(two_checkpoints).config.epochs == 4
     assert (two_checkpoints / runs.METRICS).exists()
 

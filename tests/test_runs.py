@@ -72,6 +72,27 @@ def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch:
         pytest.fail("claimed")
 
 
+def test_a_run_that_fails_before_its_first_epoch_leaves_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), runs.claim(tmp_path / "a" / "b" / "c", RUN, {}):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "write_atomic", refuse)
+    with (
+        pytest.raises(RunError, match=r"can be written; .*: No space left on device"),
+        runs.claim(tmp_path / "a" / "b", RUN, {}),
+    ):
+        pytest.fail("claimed")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from mnist_jax.errors import SpecError
+from mnist_jax.optimizers import Optimizer
 from mnist_jax.presets import DEFAULT_PRESET, PRESETS, preset
 from mnist_jax.specs import MLP, Config, Hyper, check_hyper, from_json, to_json
 
@@ -37,7 +38,8 @@ def test_the_five_presets_are_what_their_sources_say() -> None:
     }
     assert PRESETS["mlp-100"].validation_fraction == 0.2
     assert {p.config.batch_size for p in PRESETS.values()} == {32}
-    assert {(p.config.b1, p.config.b2, p.config.epsilon) for p in PRESETS.values()} == {(0.9, 0.999, 1e-7)}
+    assert {str(p.config.optimizer) for p in PRESETS.values()} == {"adam"}
+    assert dict(Config(MLP((), ())).optimizer.options) == {"b1": 0.9, "b2": 0.999, "epsilon": 1e-7}
     assert DEFAULT_PRESET == "mlp-128-64"
 
 
@@ -65,8 +67,8 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
             "batch size must be a whole number of at least 1; got -1",
         ),
         (
-            lambda: Config(MLP((), ()), epsilon=math.nan),
-            "epsilon must be a number below 1, at least 0; got nan",
+            lambda: Optimizer("adam", {"epsilon": math.nan}),
+            "adam's epsilon must be a number below 1, at least 0; got nan",
         ),
         (lambda: Config("mlp-100"), "model must be an MLP; got 'mlp-100'"),
         (lambda: check_hyper(Hyper(learning_rate=0)), "learning rate must be a number, above 0; got 0"),

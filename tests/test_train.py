@@ -12,10 +12,11 @@ import pytest
 from mnist_jax import train as training
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import DivergenceError, InputError, SpecError
+from mnist_jax.loop import EpochRecord, fit
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply
 from mnist_jax.specs import MLP, Config, Hyper
-from mnist_jax.train import EpochRecord, TrainState, fit, init_state, train_epoch, train_step
+from mnist_jax.train import TrainState, init_state, train_epoch, train_step
 from mnist_jax.types import Examples
 
 KEY = jax.random.key(7)

@@ -33,6 +33,8 @@ class Classifier:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
+        if not isinstance(path, str | PathLike):
+            raise ModelError(f"a Classifier is made from a file's path; got {type(path).__name__}")
         self._name = fspath(path)
         self._session = open_session(_read(self._name), self._name)
         self.metadata = read_metadata(self._session, self._name)

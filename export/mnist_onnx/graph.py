@@ -17,6 +17,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnist_jax import arrays
+from mnist_jax.checks import check_params, check_spec
 from mnist_jax.errors import ModelError, SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.sources import DIGITS
@@ -204,12 +205,9 @@ def checked_params(spec: MLP, params: Mapping[str, Any]) -> dict[str, np.ndarray
     Raises:
         SpecError: they are not the spec's, or not all finite.
     """
-    expected: dict[str, tuple[int, ...]] = {}
-    for index, (fan_in, fan_out) in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
-        expected |= {f"Dense_{index}/bias": (fan_out,), f"Dense_{index}/kernel": (fan_in, fan_out)}
-    flat = arrays.flatten(params) if isinstance(params, Mapping) else {}
-    if (found := {name: array.shape for name, array in flat.items()}) != expected:
-        raise SpecError(f"params must be those of {spec}, {expected}; got {found}")
+    check_spec(spec)
+    check_params(spec, params)
+    flat = arrays.flatten(params)
     for name, array in flat.items():
         if array.dtype.kind != "f" or not np.isfinite(array.astype(np.float32)).all():
             raise SpecError(f"params must be finite float32 numbers; got others in {name}, {array.dtype}")

@@ -50,6 +50,18 @@ for _command in (
     app.command()(_command)
 
 
+def _came(error: typer.TyperException) -> str:
+    """What was given, where a value could not be converted, which Typer's own sentence leaves out."""
+    cause = error.__cause__  # pydantic's
+    errors = getattr(cause, "errors", None)
+    return "" if errors is None else f"; got {errors()[0]['input']!r}"
+
+
+def _where_to_look(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return "" if context is None else f"; see `{context.command_path} --help`"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code."""
     settle()
@@ -58,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except typer.TyperException as error:
         if message := error.format_message():  # it is empty where the help has been shown instead
-            complain(message)
+            complain(message + _came(error) + _where_to_look(error))
         return error.exit_code
     except DivergenceError as error:
         complain(str(error))

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from mnist_jax.datasets import Dataset
     from mnist_jax.evaluation import Evaluation
-    from mnist_jax.train import EpochRecord, TrainState
+    from mnist_jax.loop import EpochRecord
+    from mnist_jax.train import TrainState
     from mnist_onnx.proof import Parity
 
 
@@ -47,7 +48,7 @@ def perform(
     import jax
 
     from mnist_jax.evaluation import evaluate
-    from mnist_jax.train import fit
+    from mnist_jax.loop import fit
     from mnist_onnx.proof import parity
 
     result = fit(
@@ -59,7 +60,7 @@ def perform(
         hyper=run.hyper,
         callback=callback,
     )
-    spec, params = run.config.model, result.state.params
+    spec, params = run.config.model, result.params
     score = jax.jit(evaluate, static_argnums=0)
     train, test = score(spec, params, data.train), score(spec, params, data.test)
     validation = None if data.validation is None else score(spec, params, data.validation)

@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from mnist_jax.errors import SpecError
+from mnist_jax.optimizers import Optimizer, Schedule
+from mnist_jax.settings import Option
+
 RunDir = Annotated[
     Path, typer.Argument(metavar="RUN_DIR", help="A directory that `train` wrote.", show_default=False)
 ]
@@ -17,3 +21,26 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:
+    """`sgd:momentum=0.9,nesterov=true` as an optimiser, or the like as a schedule.
+
+    Raises:
+        SpecError: it is none.
+    """
+    name, colon, rest = text.partition(":")
+    pairs = [pair.split("=") for pair in rest.split(",")] if colon else []
+    if any(len(pair) != 2 for pair in pairs):
+        what = kind.__name__.lower()
+        raise SpecError(f"{what} must be a name, or NAME:OPTION=VALUE,OPTION=VALUE; got {text!r}")
+    return kind(name, {option: _value(value) for option, value in pairs})
+
+
+def _value(text: str) -> Option | str:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return tuple(map(float, text.split("/"))) if "/" in text else float(text)
+    except ValueError:
+        return text  # is refused, with its name, where the option's kind is known

@@ -57,7 +57,8 @@ def predict(
     Example: mnist-jax predict runs/my-run photo.jpg --show
     """
     if bool(pictures) == stdin:
-        raise ImageError("predict needs pictures, or --stdin, and not both")
+        came = f"{len(pictures)} pictures and --stdin" if pictures else "neither"
+        raise ImageError(f"predict needs, after the model ({model}), pictures or --stdin; got {came}")
     from mnist_onnx import Classifier
 
     classifier = Classifier(model / runs.MODEL if model.is_dir() else model)
@@ -146,7 +147,8 @@ def _print_csv(answers: list[Answer], labels: list[str]) -> None:
 
 def _print(answer: Answer, labels: list[str], show: bool) -> None:
     if answer.error:
-        console.complain(f"{answer.name}: {answer.error}")
+        named = answer.error.startswith(answer.name)  # as what cannot be read is
+        console.complain(answer.error if named else f"{answer.name}: {answer.error}")
         return
     ranked = sorted(zip(answer.probabilities, labels, strict=True), reverse=True)
     others = ", ".join(f"{label} {console.percent(share)}" for share, label in ranked[1:3])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mnist_jax.cli.console import note, percent
 
 if TYPE_CHECKING:
-    from mnist_jax.train import EpochRecord
+    from mnist_jax.loop import EpochRecord
 
 
 @contextmanager

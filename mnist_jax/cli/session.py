@@ -12,7 +12,8 @@ from mnist_jax.errors import CheckpointError, DivergenceError
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
-    from mnist_jax.train import EpochRecord, TrainState
+    from mnist_jax.loop import EpochRecord
+    from mnist_jax.train import TrainState
 
 
 def newest(folder: Path, run: runs.Run) -> Begin:
@@ -40,7 +41,8 @@ def _read(path: Path, run: runs.Run) -> Begin:
     import jax
 
     from mnist_jax import checkpoint
-    from mnist_jax.train import EpochRecord, init_state
+    from mnist_jax.loop import EpochRecord
+    from mnist_jax.train import init_state
 
     skeleton = jax.eval_shape(functools.partial(init_state, run.config), jax.random.key(0))
     state, metadata = checkpoint.load(path, skeleton)

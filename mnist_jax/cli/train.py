@@ -11,8 +11,10 @@ from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
 from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import DatasetUnavailableError, RunError, SpecError
+from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from mnist_jax.presets import DEFAULT_PRESET, preset
-from mnist_jax.specs import Hyper, check_hyper, check_whole
+from mnist_jax.settings import check_whole
+from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
@@ -34,8 +36,30 @@ def train(
     data_dir: options.DataDir = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Examples per step.")] = None,
-    learning_rate: Annotated[float, typer.Option(metavar="X", help="Adam's step size.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(metavar="X", help="Decoupled, as in AdamW.")] = 0.0,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="O", help=f"{', '.join(OPTIMIZERS)}; options so: sgd:momentum=0.9,nesterov=true"
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="S", help=f"{', '.join(SCHEDULES)}; with options: cosine:final=0.1")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Step size. [default: the optimiser's]", show_default=False),
+    ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Decoupled. [default: the optimiser's]", show_default=False),
+    ] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(metavar="X", help="Largest norm of a step's gradient.")
+    ] = None,
+    ema_decay: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Keep the moving average of the parameters, such as 0.999."),
+    ] = None,
     label_smoothing: Annotated[
         float, typer.Option(metavar="X", help="Share of the target for all classes.")
     ] = 0.0,
@@ -71,18 +95,31 @@ def train(
     check_whole("checkpoint-every", checkpoint_every)
     if resume is not None:
         _refuse_settings(ctx)
-        folder, run = resume, _with(runs.read(resume), epochs=epochs)
+        folder, run = resume, _longer(runs.read(resume), epochs)
         start_jax()
         data = experiment.load_for(run, data_dir)
     else:
         recipe = preset(preset_name)
-        hyper = Hyper(learning_rate, weight_decay, label_smoothing)
+        config = _with(
+            recipe.config,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=None if optimizer is None else options.parse(Optimizer, optimizer),
+            schedule=None if schedule is None else options.parse(Schedule, schedule),
+            clip_norm=clip_norm,
+            ema_decay=ema_decay,
+        )
+        hyper = _with(
+            default_hyper(config.optimizer),
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+        )
         check_hyper(hyper)
         if not 0 <= seed < 2**32:
             raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
-        run = runs.Run(preset_name, recipe.config, hyper, seed, dataset or "mnist", "", fraction)
-        run = _with(run, epochs=epochs, batch_size=batch_size)
+        run = runs.Run(preset_name, config, hyper, seed, dataset or "mnist", "", fraction)
         start_jax()
         data = _load(dataset, data_dir, fraction)
         run = replace(run, dataset=data.name, dataset_sha256=data.sha256)
@@ -94,7 +131,7 @@ def train(
         done = len(begin.history)
         if done > run.config.epochs or (done == run.config.epochs and (folder / runs.METRICS).exists()):
             raise RunError(
-                f"{folder} is trained for {done} epochs already; --epochs {done + 1} or more trains on"
+                f"{folder} has done all its epochs ({done}); --epochs {done + 1} or more trains on"
             )
         if resume is not None:
             (folder / runs.METRICS).unlink(missing_ok=True)  # an earlier state's
@@ -115,10 +152,22 @@ def train(
         raise typer.Exit(1)
 
 
-def _with(run: runs.Run, **changes: int | None) -> runs.Run:
-    """The run with those settings of its config that are given."""
+def _longer(run: runs.Run, epochs: int | None) -> runs.Run:
+    """The run with another number of epochs, if one is given."""
+    if epochs is None or epochs == run.config.epochs:
+        return run
+    if run.config.schedule.follows_run:
+        raise SpecError(
+            f"--epochs must stay {run.config.epochs}, over which the run's {run.config.schedule} schedule is "
+            f"spread; got {epochs}; begin a new run for more"
+        )
+    return replace(run, config=replace(run.config, epochs=epochs))
+
+
+def _with[Settings: (Config, Hyper)](settings: Settings, **changes: Any) -> Settings:
+    """The settings with those changes that are given."""
     given: Any = {name: value for name, value in changes.items() if value is not None}
-    return replace(run, config=replace(run.config, **given))
+    return settings._replace(**given) if isinstance(settings, Hyper) else replace(settings, **given)
 
 
 def _refuse_settings(ctx: typer.Context) -> None:

@@ -1,0 +1,210 @@
+"""What people type who have not read the documentation: in Python, each mistake gets one line that helps."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+import mnist_jax
+import mnist_onnx
+from mnist_jax import Config, Examples, Hyper, errors
+from mnist_jax.datasets import Dataset
+
+KEY = jax.random.key(0)
+SPEC = mnist_jax.MLP((5,), ("relu",))
+CONFIG = Config(SPEC, epochs=1)
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+@pytest.fixture(scope="module")
+def at_hand(digits: Dataset) -> SimpleNamespace:
+    params = mnist_jax.init(SPEC, KEY)
+    return SimpleNamespace(
+        data=digits,
+        images=np.asarray(digits.test.images[:20]),
+        labels=np.asarray(digits.test.labels[:20]),
+        params=params,
+        model=mnist_onnx.to_onnx(SPEC, params),
+    )
+
+
+MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], str]] = {
+    "the name in capitals": (
+        lambda _: mnist_jax.load("MNIST"),
+        errors.SpecError,
+        "data set must be one of mnist, fashion_mnist, kmnist, digits; got 'MNIST'",
+    ),
+    "the whole data set": (
+        lambda a: mnist_jax.fit(CONFIG, a.data, key=KEY),
+        errors.InputError,
+        "examples must have images and labels, as Examples has; got Dataset; take its train or test",
+    ),
+    "a plain tuple": (
+        lambda a: mnist_jax.fit(CONFIG, (a.images, a.labels), key=KEY),
+        errors.InputError,
+        "examples must have images and labels, as Examples has; got tuple",
+    ),
+    "no key": (
+        lambda a: mnist_jax.fit(CONFIG, a.data.train),
+        errors.SpecError,
+        "fit takes either a key, to train from scratch, or a state, to go on from",
+    ),
+    "a seed for a key": (
+        lambda a: mnist_jax.fit(CONFIG, a.data.train, key=0),
+        errors.SpecError,
+        r"key must be one typed key, such as jax.random.key\(0\); got 0",
+    ),
+    "an old key": (
+        lambda a: mnist_jax.fit(CONFIG, a.data.train, key=jax.random.key_data(KEY)),
+        errors.SpecError,
+        r"key must be one typed key, .*; got uint32\[2\]",
+    ),
+    "several keys": (
+        lambda _: mnist_jax.init_state(CONFIG, jax.random.split(KEY)),
+        errors.SpecError,
+        r"key must be one typed key, .*; got key<fry>\[2\]",
+    ),
+    "a dict of numbers": (
+        lambda a: mnist_jax.fit(CONFIG, a.data.train, key=KEY, hyper={"learning_rate": 0.1}),
+        errors.SpecError,
+        "hyper must be a Hyper; got {'learning_rate': 0.1}",
+    ),
+    "a spec for a config": (
+        lambda a: mnist_jax.fit(SPEC, a.data.train, key=KEY),
+        errors.SpecError,
+        r"config must be a Config; got MLP; put it into one: Config\(spec\)",
+    ),
+    "a spec for a config, in a step": (
+        lambda a: mnist_jax.train_step(SPEC, Hyper(), None, Examples(a.images, a.labels)),
+        errors.SpecError,
+        "config must be a Config; got MLP",
+    ),
+    "a config for a spec": (
+        lambda a: mnist_jax.evaluate(CONFIG, a.params, a.data.test),
+        errors.SpecError,
+        "spec must be an MLP; got Config; take its model",
+    ),
+    "another state": (
+        lambda a: mnist_jax.fit(
+            CONFIG, a.data.train, state=mnist_jax.init_state(Config(mnist_jax.MLP((), ())), KEY)
+        ),
+        errors.SpecError,
+        "a state to go on from must be of this config; got one of another model or optimizer",
+    ),
+    "a state for params": (
+        lambda a: mnist_jax.predict(SPEC, mnist_jax.init_state(CONFIG, KEY), a.images),
+        errors.SpecError,
+        r"params must be those of 784-5-10 \(relu, softmax\), a nested dict; got TrainState",
+    ),
+    "another network's params": (
+        lambda a: mnist_jax.apply(mnist_jax.MLP((6,), ("relu",)), a.params, a.images),
+        errors.SpecError,
+        r"params must be those of 784-6-10 \(relu, softmax\), where Dense_0/bias is \(6,\); got \(5,\)",
+    ),
+    "a deeper network's params": (
+        lambda a: mnist_onnx.to_onnx(mnist_jax.MLP((), ()), a.params),
+        errors.SpecError,
+        r"where Dense_0/bias is \(10,\); got \(5,\)",
+    ),
+    "one image": (
+        lambda a: mnist_jax.apply(SPEC, a.params, a.images[0]),
+        errors.InputError,
+        r"shape \[batch, 28, 28\]; got shape \(28, 28\); add the batch axis: images\[None\]",
+    ),
+    "flat images": (
+        lambda a: mnist_jax.apply(SPEC, a.params, a.images.reshape(-1, 784)),
+        errors.InputError,
+        r"got shape \(20, 784\); reshape to \(-1, 28, 28\)",
+    ),
+    "images with a channel": (
+        lambda a: mnist_jax.apply(SPEC, a.params, a.images[..., None]),
+        errors.InputError,
+        "drop the channel axis",
+    ),
+    "images that were divided": (
+        lambda a: mnist_jax.apply(SPEC, a.params, a.images / 255),
+        errors.InputError,
+        r"must be uint8 \(0 to 255\) or float32 \(0 to 1\); got float64; convert them first",
+    ),
+    "one-hot labels": (
+        lambda a: mnist_jax.fit(CONFIG, Examples(a.images, np.eye(10, dtype=int)[a.labels]), key=KEY),
+        errors.InputError,
+        r"labels must be an array with one entry for each of 20 images; got shape \(20, 10\)",
+    ),
+    "images without labels": (
+        lambda a: mnist_jax.evaluate(SPEC, a.params, a.images),
+        errors.InputError,
+        "examples must have images and labels, as Examples has; got ndarray",
+    ),
+    "a width alone": (
+        lambda _: mnist_jax.MLP(100, "relu"),
+        errors.SpecError,
+        "hidden must be a tuple with one entry per hidden layer; got 100",
+    ),
+    "an activation alone": (
+        lambda _: mnist_jax.MLP((100,), "relu"),
+        errors.SpecError,
+        "activations must be a tuple with one entry per hidden layer; got 'relu'",
+    ),
+    "an optimizer's name": (
+        lambda _: Config(SPEC, optimizer="sgd"),
+        errors.SpecError,
+        "optimizer must be of type Optimizer; got 'sgd'",
+    ),
+    "a file's bytes": (
+        lambda a: mnist_onnx.Classifier(a.model.SerializeToString()),
+        errors.ModelError,
+        "a Classifier is made from a file's path; got bytes",
+    ),
+    "a file that is not": (
+        lambda _: mnist_onnx.Classifier("none.onnx"),
+        errors.ModelError,
+        "none.onnx must be an ONNX file; it cannot be read: No such file or directory",
+    ),
+    "the test set for its images": (
+        lambda a: mnist_onnx.parity(SPEC, a.params, a.model, a.data.test),
+        errors.InputError,
+        r"images must be an array of shape \[batch, 28, 28\]; got HeldOut",
+    ),
+    "a picture's path": (
+        lambda _: mnist_jax.prepare.prepare("seven.png"),
+        errors.ImageError,
+        r"prepare takes a Pillow image or an array; got 'seven.png'; read\(\) opens files",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_python_is_one_line_that_helps(name: str, at_hand: SimpleNamespace) -> None:
+    mistake, kind, message = MISTAKES[name]
+    with pytest.raises(kind, match=message) as refusal:
+        mistake(at_hand)
+    assert isinstance(refusal.value, errors.MnistJaxError)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_every_error_is_named_in_the_docstrings_that_raise_it() -> None:
+    """Whatever a module raises by name, the docstring of a function in it says."""
+    import ast
+
+    root = Path(mnist_jax.__file__).parent
+    for path in [*root.glob("*.py"), *Path(mnist_onnx.__file__).parent.glob("*.py")]:
+        tree = ast.parse(path.read_text())
+        raised = {
+            node.exc.func.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Raise)
+            and isinstance(node.exc, ast.Call)
+            and isinstance(node.exc.func, ast.Name)
+            and node.exc.func.id in vars(errors)
+        }
+        said = " ".join(
+            ast.get_docstring(node) or ""
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        )
+        assert not {name for name in raised if f"{name}: " not in said}, path

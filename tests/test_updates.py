@@ -1,0 +1,291 @@
+"""Optimisers, schedules, clipping and averages: each against optax's own function, or worked out by hand."""
+
+import functools
+import inspect
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mnist_jax import checkpoint
+from mnist_jax.cli.options import parse
+from mnist_jax.datasets import Dataset
+from mnist_jax.errors import SpecError
+from mnist_jax.loop import fit
+from mnist_jax.metrics import cross_entropy
+from mnist_jax.models import apply
+from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
+from mnist_jax.specs import MLP, Config, Hyper, default_hyper
+from mnist_jax.train import init_state, train_epoch, train_step
+from mnist_jax.types import Examples
+from mnist_jax.updates import averaged, scheduled_rate
+
+KEY = jax.random.key(3)
+CONFIG = Config(MLP((16,), ("relu",)), epochs=2)
+
+
+@pytest.fixture(scope="module")
+def batch(digits: Dataset) -> Examples:
+    return Examples(digits.train.images[:32], digits.train.labels[:32])
+
+
+def gradient(config: Config, params: object, batch: Examples) -> object:
+    def loss(params: object) -> jax.Array:
+        return cross_entropy("softmax", apply(config.model, params, batch.images), batch.labels).mean()
+
+    return jax.grad(loss)(params)
+
+
+def close(ours: object, theirs: object, tolerance: float = 1e-6) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), ours, theirs)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_learns_in_one_epoch(name: str, digits: Dataset) -> None:
+    config = replace(CONFIG, epochs=1, optimizer=Optimizer(name))
+    hyper = jax.tree.map(jnp.float32, default_hyper(config.optimizer))
+    epoch = jax.jit(functools.partial(train_epoch, config))
+    state, seen = epoch(hyper, init_state(config, KEY), digits.train)
+    assert np.isfinite(seen.loss).all()
+    assert seen.loss[-8:].mean() < 0.97 * seen.loss[:8].mean()
+    assert jax.tree.structure(state) == jax.tree.structure(init_state(config, KEY))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_optaxs(name: str, batch: Examples) -> None:
+    """Two steps, options as the table says: the second depends on every state that is kept."""
+    recipe = OPTIMIZERS[name]
+    decay = 0.01 if recipe.decays else 0.0
+    config = replace(CONFIG, optimizer=Optimizer(name))
+    options = {option.replace("epsilon", "eps"): value for option, value in recipe.options.items()}
+    if recipe.decays:
+        options["weight_decay"] = decay
+    theirs = getattr(optax, recipe.function)(0.01, **options)
+    state = init_state(config, KEY)
+    params, opt_state = state.params, theirs.init(state.params)
+    for _ in range(2):
+        updates, opt_state = theirs.update(gradient(config, params, batch), opt_state, params)
+        params = optax.apply_updates(params, updates)
+        state, _ = train_step(config, Hyper(0.01, decay), state, batch)
+    close(state.params, params)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_option_is_one_of_optaxs_and_changes_something(name: str, batch: Examples) -> None:
+    recipe = OPTIMIZERS[name]
+    known = inspect.signature(getattr(optax, recipe.function)).parameters
+    assert {option.replace("epsilon", "eps") for option in recipe.options} <= set(known)
+    assert recipe.decays == ("weight_decay" in known and name != "adadelta")  # its own would be coupled
+    hyper, linear = Hyper(0.01, 0.0), MLP((), ())
+
+    def ten_steps(options: dict[str, object]) -> object:
+        config = Config(linear, optimizer=Optimizer(name, options))
+        step = jax.jit(functools.partial(train_step, config, hyper))
+        state = init_state(config, KEY)
+        for _ in range(10):
+            state, _ = step(state, batch)
+        return state.params["Dense_0"]["bias"]
+
+    plain = ten_steps({})
+    for option, default in recipe.options.items():
+        others = {"momentum": 0.5} if option == "nesterov" and not recipe.options["momentum"] else {}
+        start = ten_steps(others) if others else plain
+        changed = ten_steps({**others, option: not default if isinstance(default, bool) else 0.8})
+        assert not np.array_equal(start, changed), option
+
+
+def test_weight_decay_is_decoupled_where_optax_leaves_it_to_us(batch: Examples) -> None:
+    state = init_state(CONFIG, KEY)
+    grads = gradient(CONFIG, state.params, batch)
+    for name, theirs in (
+        ("adam", optax.adamw(0.01, eps=1e-7, weight_decay=0.1)),
+        ("nadam", optax.nadamw(0.01, weight_decay=0.1)),
+        ("adamax", optax.adamaxw(0.01, weight_decay=0.1)),
+        ("sgd", optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.01))),
+    ):
+        config = replace(CONFIG, optimizer=Optimizer(name))
+        stepped, _ = train_step(config, Hyper(0.01, 0.1), init_state(config, KEY), batch)
+        updates, _ = theirs.update(grads, theirs.init(state.params), state.params)
+        close(stepped.params, optax.apply_updates(state.params, updates))
+
+
+def test_adam_alone_is_named_by_default() -> None:
+    assert str(CONFIG.optimizer) == "adam"
+    assert default_hyper(CONFIG.optimizer) == Hyper()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (Schedule("constant"), {0: 1, 1000: 1}),
+        (Schedule("cosine", {}, 100), {0: 1, 50: 0.5, 100: 0, 150: 0}),
+        (Schedule("cosine", {"final": 0.2}, 100), {0: 1, 50: 0.6, 100: 0.2, 150: 0.2}),
+        (Schedule("warmup_cosine", {"warmup": 0.2}, 100), {0: 0, 10: 0.5, 20: 1, 60: 0.5, 100: 0}),
+        (Schedule("warmup_cosine", {"final": 0.5}, 100), {5: 0.5, 10: 1, 55: 0.75, 100: 0.5}),
+        (Schedule("exponential", {"final": 0.01}, 100), {0: 1, 50: 0.1, 100: 0.01, 200: 0.01}),
+        (Schedule("piecewise", {}, 100), {0: 1, 49: 1, 51: 0.1, 74: 0.1, 76: 0.01, 100: 0.01}),
+        (Schedule("piecewise", {"at": (0.1,), "factor": 0.5}, 100), {9: 1, 11: 0.5, 100: 0.5}),
+    ],
+    ids=str,
+)
+def test_schedules_have_the_factors_that_were_worked_out_by_hand(
+    schedule: Schedule, factors: dict[int, float]
+) -> None:
+    config = replace(CONFIG, schedule=schedule)
+    for step, factor in factors.items():
+        rate = scheduled_rate(config, Hyper(jnp.float32(0.5)), jnp.int32(step))
+        assert float(rate) == pytest.approx(0.5 * factor, abs=1e-6), step
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_learns_and_is_spread_over_the_whole_run(name: str, digits: Dataset) -> None:
+    config = replace(CONFIG, schedule=Schedule(name))
+    run = fit(config, digits.train, key=KEY)
+    assert run.history[-1].loss < 0.95 * run.history[0].loss
+    steps = 2 * -(-len(digits.train.labels) // 32)
+    told = fit(replace(config, schedule=Schedule(name, steps=steps)), digits.train, key=KEY)
+    close(run.params, told.params, 0)
+    short = fit(replace(config, schedule=Schedule(name, steps=5)), digits.train, key=KEY)
+    differs = not np.array_equal(short.params["Dense_1"]["bias"], told.params["Dense_1"]["bias"])
+    assert differs == (name != "constant")
+
+
+def test_a_lone_step_must_know_how_long_its_schedule_is(batch: Examples) -> None:
+    config = replace(CONFIG, schedule=Schedule("cosine"))
+    with pytest.raises(SpecError, match=r"must know how long its schedule is; .*give it its number of steps"):
+        train_step(config, Hyper(), init_state(config, KEY), batch)
+
+
+def test_rates_of_scheduled_runs_can_be_swept(digits: Dataset) -> None:
+    config = replace(
+        CONFIG, optimizer=Optimizer("nesterov"), schedule=Schedule("warmup_cosine"), clip_norm=1.0
+    )
+    rates = jnp.float32([0.01, 0.1])
+    states = jax.vmap(functools.partial(init_state, config))(jax.random.split(KEY, 2))
+    epoch = functools.partial(train_epoch, config)
+    many, _ = jax.jit(jax.vmap(epoch, in_axes=(Hyper(0, None, None), 0, None)))(
+        Hyper(rates, 0.0, 0.0), states, digits.train
+    )
+    for i in range(2):
+        lone, _ = jax.jit(epoch)(
+            Hyper(rates[i], 0.0, 0.0), jax.tree.map(lambda x, i=i: x[i], states), digits.train
+        )
+        close(jax.tree.map(lambda x, i=i: x[i], many.params), lone.params, 1e-4)
+
+
+@pytest.mark.parametrize("factor", [0.1, 10])
+def test_clipping_bounds_the_norm_and_leaves_the_direction(factor: float, batch: Examples) -> None:
+    state = init_state(CONFIG, KEY)
+    grads = gradient(CONFIG, state.params, batch)
+    norm = float(optax.tree.norm(grads))
+    config = replace(CONFIG, optimizer=Optimizer("sgd"), clip_norm=factor * norm)
+    stepped, _ = train_step(config, Hyper(1.0), init_state(config, KEY), batch)
+    close(stepped.params, jax.tree.map(lambda p, g: p - min(factor, 1) * g, state.params, grads))
+
+
+def test_the_average_has_no_bias_to_its_start() -> None:
+    values, decay = np.float32([3, -1, 4, 1, -5]), 0.9
+    average = {"w": jnp.float32(100)}
+    for step, value in enumerate(values, start=1):
+        average = averaged(decay, average, {"w": jnp.float32(value)}, jnp.int32(step))
+        weights = decay ** np.arange(step)[::-1]
+        assert float(average["w"]) == pytest.approx(weights @ values[:step] / weights.sum(), abs=1e-4)
+
+
+def test_the_average_is_what_is_scored_and_kept(digits: Dataset, tmp_path: Path) -> None:
+    config = replace(CONFIG, ema_decay=0.98)
+    run = fit(config, digits.train, digits.validation, key=KEY)
+    plain = fit(CONFIG, digits.train, digits.validation, key=KEY)
+    close(run.state.params, plain.state.params, 1e-5)  # the averaging does not touch the training
+    assert run.params is run.state.average
+    assert plain.params is plain.state.params
+    assert digits.validation is not None
+    for params, record in ((run.params, run.history[-1]), (plain.params, plain.history[-1])):
+        logits = apply(config.model, params, digits.validation.images)
+        loss = float(cross_entropy("softmax", logits, digits.validation.labels).mean())
+        assert record.validation_loss == pytest.approx(loss, rel=1e-4)
+    assert run.history[-1].validation_loss != plain.history[-1].validation_loss
+    checkpoint.save(tmp_path / "c.safetensors", run.state, {})
+    kept, _ = checkpoint.load_params(tmp_path / "c.safetensors")
+    close(kept, run.params, 0)
+
+
+def test_a_run_with_everything_goes_on_to_the_same_bits(digits: Dataset) -> None:
+    config = replace(
+        CONFIG,
+        epochs=3,
+        optimizer=Optimizer("rmsprop", {"centered": True, "momentum": 0.5}),
+        schedule=Schedule("warmup_cosine"),
+        clip_norm=1.0,
+        ema_decay=0.99,
+    )
+    whole = fit(config, digits.train, key=KEY)
+    half = fit(config, digits.train, key=KEY, callback=lambda record, _: record.epoch == 1)
+    rest = fit(config, digits.train, state=half.state)
+    assert [record.epoch for record in rest.history] == [2, 3]
+    close(rest.state._replace(key=0), whole.state._replace(key=0), 0)
+
+
+def test_names_and_options_survive_the_command_line() -> None:
+    for kind, table in ((Optimizer, OPTIMIZERS), (Schedule, SCHEDULES)):
+        for name in table:
+            assert str(kind(name)) == name
+            assert parse(kind, name) == kind(name)
+    for kind, text in (
+        (Optimizer, "sgd:momentum=0.5,nesterov=true"),
+        (Schedule, "piecewise:at=0.2/0.4/0.8,factor=0.5"),
+        (Schedule, "warmup_cosine:warmup=0.05"),
+    ):
+        assert str(parse(kind, text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adams", "optimizer must be one of adam, .*; got 'adams'"),
+        ("adam:b3=0.5", "adam must have options among b1, b2, epsilon; got 'b3'"),
+        ("sign_sgd:b1=0.5", "sign_sgd has no options; got 'b1'"),
+        ("adam:b1=1", "adam's b1 must be a number below 1, at least 0; got 1.0"),
+        ("adam:b1=high", "adam's b1 must be a number below 1, at least 0; got 'high'"),
+        ("sgd:nesterov=0.5", "sgd's nesterov must be true or false; got 0.5"),
+        ("adam:b1", "optimizer must be a name, or NAME:OPTION=VALUE,OPTION=VALUE; got 'adam:b1'"),
+        ("adam:", "optimizer must be a name"),
+        ("adam:b1=0.1=2", "optimizer must be a name"),
+    ],
+)
+def test_optimizers_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse(Optimizer, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linear", "schedule must be one of constant, cosine, .*; got 'linear'"),
+        ("constant:final=0.5", "constant has no options; got 'final'"),
+        ("exponential:final=0", "exponential's final must be a number below 1, above 0; got 0.0"),
+        ("piecewise:at=0.5", "piecewise's at must be one or more numbers below 1; got 0.5"),
+        ("piecewise:at=0.5/0.2", r"piecewise's at must be increasing; got \(0.5, 0.2\)"),
+        ("cosine:final=nan", "cosine's final must be a number below 1, at least 0; got nan"),
+    ],
+)
+def test_schedules_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse(Schedule, text)
+
+
+def test_settings_of_a_wrong_kind_are_refused() -> None:
+    for make, message in (
+        (lambda: Optimizer("adam", 3), "adam must have its options as a mapping; got 3"),
+        (lambda: Schedule("cosine", {}, 0), "a schedule's steps must be a whole number of at least 1; got 0"),
+        (lambda: replace(CONFIG, optimizer="sgd"), "optimizer must be of type Optimizer; got 'sgd'"),
+        (lambda: replace(CONFIG, schedule="cosine"), "schedule must be of type Schedule; got 'cosine'"),
+        (lambda: replace(CONFIG, clip_norm=0), "clip norm must be a number, above 0; got 0"),
+        (lambda: replace(CONFIG, ema_decay=1), "EMA decay must be a number below 1, above 0; got 1"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            make()
