@@ -3,17 +3,24 @@
 import contextlib
 import gzip
 import io
+import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import mnist_jax
 from mnist_jax import idx, runs
 from mnist_jax.cli import main
-from mnist_jax.errors import DatasetError
+from mnist_jax.errors import DatasetError, MnistJaxError, SpecError
+from mnist_jax.optimizers import Optimizer, Schedule
+from mnist_jax.specs import MLP, Config, from_json, to_json
+from mnist_jax.types import Examples
+from mnist_onnx import Classifier
 
 pytestmark = pytest.mark.slow
 FUZZ = settings(
@@ -179,6 +186,13 @@ WORDS = st.one_of(
             "--show",
             "--seeds",
             "--weight-decay",
+            "--optimizer",
+            "--schedule",
+            "--clip-norm",
+            "--ema-decay",
+            "sgd:momentum=0.5",
+            "piecewise:at=0.1/0.2",
+            "adam:b1=",
             "--label-smoothing",
             "--validation-fraction",
             "-h",
@@ -228,5 +242,78 @@ def test_random_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
             words = [word for word in words if word != "--stdin"]  # pytest keeps stdin for itself
         ends_well([command, *words])
         assert not (tmp_path / "runs").exists()
+
+    check()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(FUZZ, max_examples=500)
+@given(st.data())
+def test_random_configs_are_refused_or_survive(data: st.DataObject) -> None:
+    """One value of a good config, at any depth, becomes anything that JSON can hold."""
+    config = Config(MLP((5,), ("relu",)), optimizer=Optimizer("sgd"), schedule=Schedule("piecewise"))
+    values = node = to_json(config)
+    while True:
+        name = data.draw(st.sampled_from(sorted(node)))
+        if not isinstance(node[name], dict) or not node[name] or data.draw(st.booleans()):
+            break
+        node = node[name]
+    node[name] = data.draw(JSON)
+    try:
+        found = from_json(values)
+    except SpecError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert hash(found) is not None
+    assert from_json(json.loads(json.dumps(to_json(found)))) == found
+
+
+NUMBERS = st.sampled_from(["u1", "i1", "i8", "f2", "f4", "f8", "c8", "?", "O", "U3", "M8[s]"])
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 27, 28, 784]), max_size=4).filter(
+    lambda shape: np.prod(shape, dtype=float) < 1e6
+)
+FILLINGS = st.sampled_from([0, 1, 9, 255, -1, 0.5, 1e9, np.nan, np.inf])
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> np.ndarray:
+    """Any shape and kind of number; often nearly right."""
+    shape = draw(st.one_of(SHAPES, st.sampled_from([[2, 28, 28], [2], [28, 28], [28, 28, 3]])))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.full(shape, draw(FILLINGS)).astype(draw(st.one_of(NUMBERS, st.sampled_from(["u1", "f4"]))))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore")
+def test_random_arrays_are_refused_or_answered(run_dir: Path) -> None:
+    spec = MLP((5,), ("relu",))
+    config = Config(spec, epochs=1, batch_size=1)
+    params = mnist_jax.init(spec, jax.random.key(0))
+    classifier = Classifier(run_dir / runs.MODEL)
+
+    def fit(images: object, labels: object) -> float:
+        return mnist_jax.fit(config, Examples(images, labels), key=jax.random.key(0)).history[0].loss
+
+    functions = {
+        "apply": lambda images, _: mnist_jax.apply(spec, params, images),
+        "classify": lambda images, _: classifier.predict(images),
+        "prepare": lambda images, _: mnist_jax.prepare.prepare(images),
+        "evaluate": lambda images, labels: mnist_jax.evaluate(spec, params, Examples(images, labels)).loss,
+        "fit": fit,
+    }
+
+    @FUZZ
+    @given(st.sampled_from(sorted(functions)), arrays(), arrays())
+    def check(name: str, images: np.ndarray, labels: np.ndarray) -> None:
+        try:
+            functions[name](images, labels)
+        except MnistJaxError as error:
+            assert len(str(error).splitlines()) == 1
 
     check()

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,16 @@ def test_stdin_takes_arrays(model: Path, digits: Dataset, kind: str) -> None:
     done = subprocess.run(command, input=data, capture_output=True, check=True)
     found = [list(answer["probabilities"].values()) for answer in json.loads(done.stdout)]
     np.testing.assert_allclose(found, Classifier(model).predict(images), atol=1e-6)
+
+
+def test_predicting_leaves_nothing_behind(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """onnxruntime would keep a device id in the user's cache folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    places = {name: str(home) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    command = [sys.executable, "-m", "mnist_jax.cli", "predict", str(model), str(pictures / "a two.png")]
+    subprocess.run(command, env={**os.environ, **places}, check=True, capture_output=True)
+    assert list(home.rglob("*")) == []
 
 
 def object_array() -> bytes:
