@@ -87,11 +87,13 @@ def test_every_epoch_has_an_order_of_its_own_and_uses_every_example_once(
 ) -> None:
     seen: list[np.ndarray] = []
 
-    def spy(config: Config, hyper: Hyper, state: TrainState, batch: Examples) -> object:
-        jax.debug.callback(lambda labels: seen.append(np.asarray(labels)), batch.labels, ordered=True)
-        return train_step(config, hyper, state, batch)
+    step = training._step
 
-    monkeypatch.setattr(training, "train_step", spy)
+    def spy(config: Config, hyper: Hyper, state: TrainState, batch: Examples, view: object) -> object:
+        jax.debug.callback(lambda labels: seen.append(np.asarray(labels)), batch.labels, ordered=True)
+        return step(config, hyper, state, batch, view)
+
+    monkeypatch.setattr(training, "_step", spy)
     numbered = Examples(examples.images, np.arange(200, dtype=np.int32) % 10)
     state = init_state(CONFIG, KEY)
     for _ in range(2):
