@@ -56,11 +56,14 @@ def _factor(schedule: Schedule) -> optax.Schedule:
     if schedule.name == "cosine":
         return optax.cosine_decay_schedule(1.0, steps, options["final"])
     if schedule.name == "warmup_cosine":
-        warmup = round(options["warmup"] * steps)
+        warmup = min(round(options["warmup"] * steps), steps - 1)  # the decay takes one step at least
         return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, steps, options["final"])
     if schedule.name == "exponential":
         return optax.exponential_decay(1.0, steps, options["final"], end_value=options["final"])
-    drops = {round(share * steps): options["factor"] for share in options["at"]}
+    drops: dict[int, float] = {}
+    for share in options["at"]:  # of which several may fall on one step
+        step = math.ceil(share * steps)
+        drops[step] = drops.get(step, 1.0) * options["factor"]
     return optax.piecewise_constant_schedule(1.0, drops)
 
 

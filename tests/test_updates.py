@@ -129,8 +129,12 @@ def test_adam_alone_is_named_by_default() -> None:
         (Schedule("exponential", {"final": 0.01}, 100), {0: 1, 50: 0.1, 100: 0.01, 200: 0.01}),
         (Schedule("piecewise", {}, 100), {0: 1, 49: 1, 51: 0.1, 74: 0.1, 76: 0.01, 100: 0.01}),
         (Schedule("piecewise", {"at": (0.1,), "factor": 0.5}, 100), {9: 1, 11: 0.5, 100: 0.5}),
+        (Schedule("piecewise", {"at": (0.5, 0.51), "factor": 0.5}, 10), {4: 1, 6: 0.25}),
+        (Schedule("warmup_cosine", {"warmup": 0.0}, 100), {0: 1, 50: 0.5, 100: 0}),
+        (Schedule("warmup_cosine", {"warmup": 0.99}, 10), {0: 0, 9: 1, 10: 0}),
+        *((Schedule(name, {}, 1), {0: 1}) for name in SCHEDULES),
     ],
-    ids=str,
+    ids=repr,
 )
 def test_schedules_have_the_factors_that_were_worked_out_by_hand(
     schedule: Schedule, factors: dict[int, float]
