@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Float32, Int32
 
 from mnist_jax.checks import check_config, check_example_types
+from mnist_jax.errors import SpecError
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply, check_key, init
 from mnist_jax.specs import Config, Hyper
@@ -86,7 +87,8 @@ def train_step(
 
     Raises:
         InputError: shapes or dtypes of the batch do not fit.
-        SpecError: the schedule is one that must know its steps.
+        SpecError: the schedule is one that must know its steps; config, hyper or state is none, or they do
+            not belong together.
     """
     return _step(config, hyper, state, batch, lambda params: params)
 
@@ -97,6 +99,12 @@ def _step(
     """`train_step` on a state whose parameters are kept in another layout, which `view` undoes."""
     check_config(config)
     check_example_types(batch)
+    if not isinstance(hyper, Hyper):
+        raise SpecError(f"hyper must be a Hyper; got {type(hyper).__name__}")
+    if (config.ema_decay is None) != (state.average is None):
+        raise SpecError(
+            "a state must have an average exactly where its config has an ema_decay; use init_state"
+        )
 
     def loss_of(params: Params) -> tuple[Scalar, Array]:
         logits = apply(config.model, view(params), batch.images)

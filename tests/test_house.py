@@ -53,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
     "metrics": {"specs", "types"},
     "evaluation": {"checks", "errors", "metrics", "models", "specs", "types"},
     "updates": {"errors", "optimizers", "specs", "types"},
-    "train": {"checks", "metrics", "models", "specs", "types", "updates"},
+    "train": {"checks", "errors", "metrics", "models", "specs", "types", "updates"},
     "loop": {"checks", "errors", "evaluation", "specs", "train", "types"},
     "checkpoint": {"arrays", "errors", "files", "train"},
     "runs": {"errors", "specs", "files", "loop"},

@@ -83,6 +83,23 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
         errors.SpecError,
         "config must be a Config; got MLP",
     ),
+    "a number for a hyper, in a step": (
+        lambda a: mnist_jax.train_step(
+            CONFIG, 1e-3, mnist_jax.init_state(CONFIG, KEY), Examples(a.images, a.labels)
+        ),
+        errors.SpecError,
+        "hyper must be a Hyper; got float",
+    ),
+    "a state without its average": (
+        lambda a: mnist_jax.train_step(
+            Config(SPEC, ema_decay=0.9),
+            Hyper(),
+            mnist_jax.init_state(CONFIG, KEY),
+            Examples(a.images, a.labels),
+        ),
+        errors.SpecError,
+        "a state must have an average exactly where its config has an ema_decay; use init_state",
+    ),
     "a config for a spec": (
         lambda a: mnist_jax.evaluate(CONFIG, a.params, a.data.test),
         errors.SpecError,
