@@ -1,0 +1,1 @@
+"""Benchmarks, run from a checkout: `uv run python -m bench --help`."""

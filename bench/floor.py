@@ -1,0 +1,92 @@
+"""What a training step must cost at least on this machine, measured by parts.
+
+Each large product at the best speed that any of the libraries at hand reaches for its shape, and one pass
+over parameters, gradient and both of Adam's moments at the speed of memory. Nothing else: no gather, no
+loss, no loop. So no program that does the same arithmetic can be much faster, and the ratio to it says what
+is left to gain.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench.clock import per_call
+from mnist_jax.specs import MLP
+
+
+def products(spec: MLP, batch_size: int) -> Iterator[tuple[int, int, int]]:
+    """The matrix products of one step as `(rows, inner, columns)`: for the output, and for the gradients."""
+    for layer, (fan_in, fan_out) in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
+        yield batch_size, fan_in, fan_out
+        yield fan_in, batch_size, fan_out
+        if layer:
+            yield batch_size, fan_out, fan_in
+
+
+def flops(spec: MLP, batch_size: int) -> int:
+    """Floating-point operations in the products of one step, a multiplication and an addition each."""
+    return sum(2 * rows * inner * columns for rows, inner, columns in products(spec, batch_size))
+
+
+def floor(spec: MLP, batch_size: int) -> dict[str, Any]:
+    """Seconds of one step at least, and where they go."""
+    parts = {f"{m}x{k}x{n}": _product(m, k, n) for m, k, n in products(spec, batch_size)}
+    update = 7 * 4 * spec.parameters / _bytes_per_second(4 * 4 * spec.parameters)
+    total = sum(part["seconds"] for part in parts.values()) + update
+    return {"seconds": total, "products": parts, "update_seconds": update}
+
+
+def peak_flops(size: int = 2048) -> float:
+    """Operations per second in one large float32 product, the most that this device reaches."""
+    key = jax.random.key(0)
+    a = jax.random.normal(key, (size, size))
+    multiply = jax.jit(jnp.matmul)
+    return float(2 * size**3 / per_call(lambda: multiply(a, a), least=0.2))
+
+
+def _product(rows: int, inner: int, columns: int) -> dict[str, Any]:
+    """The lowest seconds for a product, in whatever layout and library is fastest, and which that is."""
+    rng = np.random.default_rng(0)
+    left = rng.standard_normal((rows, inner), np.float32)
+    right = rng.standard_normal((inner, columns), np.float32)
+    candidates = {**_numpy(left, right), **_xla(left, right), **_torch(left, right)}
+    seconds = {name: per_call(run) for name, run in candidates.items()}
+    best = min(seconds, key=lambda name: seconds[name])
+    return {"seconds": seconds[best], "by": best}
+
+
+def _numpy(left: np.ndarray, right: np.ndarray) -> dict[str, Callable[[], Any]]:
+    out = np.empty((len(left), right.shape[1]), np.float32)
+    turned = np.asfortranarray(left), np.asfortranarray(right)
+    return {
+        "numpy": lambda: np.matmul(left, right, out=out),
+        "numpy, right turned": lambda: np.matmul(left, turned[1], out=out),
+        "numpy, left turned": lambda: np.matmul(turned[0], right, out=out),
+    }
+
+
+def _xla(left: np.ndarray, right: np.ndarray) -> dict[str, Callable[[], Any]]:
+    multiply = jax.jit(jnp.matmul)
+    a, b = jnp.asarray(left), jnp.asarray(right)
+    return {"xla": lambda: multiply(a, b)}
+
+
+def _torch(left: np.ndarray, right: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """PyTorch's, where it is installed."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    a, b = torch.from_numpy(left), torch.from_numpy(right)
+    out = torch.empty((len(left), right.shape[1]))
+    return {"torch": lambda: torch.mm(a, b, out=out)}
+
+
+def _bytes_per_second(size: int) -> float:
+    """How fast memory of so many bytes, or the cache that holds it, is read and written."""
+    source = np.ones(max(size // 8, 1), np.float64)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / per_call(lambda: np.copyto(target, source))

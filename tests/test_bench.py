@@ -1,0 +1,88 @@
+"""The benchmarks at toy size: what they measure they measure rightly, and say how."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import clock, floor
+from mnist_jax.specs import MLP
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "bench", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def test_train_measures_every_preset_and_size_on_every_device(tmp_path: Path) -> None:
+    result = run(
+        *("train", "--dataset", "digits", "--preset", "mlp-100", "--batch-size", "32"),
+        *("--batch-size", "100000", "--repeats", "2", "--out", str(tmp_path)),
+    )
+    rows = result["rows"]
+    assert [(row["preset"], row["batch_size"], row["device"]) for row in rows] == [
+        ("mlp-100", 32, f"cpu:{number}") for number in range(2)
+    ]
+    for row in rows:
+        assert row["images_per_second"] == pytest.approx(1500 / row["epoch_seconds"]["median"])
+        assert row["step_microseconds"] == pytest.approx(1e6 * row["epoch_seconds"]["median"] / 47)
+        assert 0 < row["floor"]["seconds"] < 1e-3
+        assert row["times_floor"] == pytest.approx(1e-6 * row["step_microseconds"] / row["floor"]["seconds"])
+        assert 0 < row["share_of_peak"] < 1
+    assert result["schema"] == 1
+    assert {"device", "driver", "load", "versions", "commit", "clock"} <= set(result)
+    assert {path.name for path in tmp_path.iterdir()} == {"train.json", "train.md", "train.png"}
+    assert json.loads((tmp_path / "train.json").read_text()) == result
+
+
+def test_many_trains_all_to_the_target() -> None:
+    result = run(
+        *("many", "--dataset", "digits", "--networks", "1", "--networks", "3", "--target", "0.8"),
+        *("--repeats", "1", "--batch-size", "32"),
+    )
+    assert [row["networks"] for row in result["rows"]] == [1, 3]
+    for row in result["rows"]:
+        assert row["reached"]
+        assert row["accuracy"] >= 0.8
+        assert row["networks_per_second"] == pytest.approx(row["networks"] / row["seconds"]["median"])
+
+
+def test_a_target_out_of_reach_is_said() -> None:
+    result = run(
+        *("many", "--dataset", "digits", "--networks", "1", "--target", "1.1", "--repeats", "1"),
+        *("--most-epochs", "2"),
+    )
+    (row,) = result["rows"]
+    assert (row["epochs"], row["reached"], row["networks_per_second"]) == (2, False, None)
+
+
+def test_bad_input_is_one_line() -> None:
+    command = [sys.executable, "-m", "bench", "train", "--preset", "mlp"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench: preset must be one of mlp-100")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_products_and_operations_of_a_step_as_worked_out_by_hand() -> None:
+    spec = MLP((100,), ("relu",))
+    assert list(floor.products(spec, 32)) == [
+        *((32, 784, 100), (784, 32, 100)),
+        *((32, 100, 10), (100, 32, 10), (32, 10, 100)),
+    ]
+    assert floor.flops(spec, 32) == 2 * 32 * (2 * 78_400 + 3 * 1_000)
+
+
+def test_what_takes_longer_is_timed_longer() -> None:
+    import time
+
+    times = clock.interleaved({"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.01)}, 3)
+    assert 0.001 <= times["short"].median < 0.01 <= times["long"].median
+    assert times["long"].runs == 3
+    assert 0.001 <= clock.per_call(lambda: time.sleep(0.001)) < 0.01
