@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from bench import many, train
+from bench import many, peers, train
 from mnist_jax.errors import MnistJaxError
 
 app = typer.Typer(
@@ -13,6 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command()(train.train)
+app.command()(peers.peers)
 app.command()(many.many)
 
 if __name__ == "__main__":

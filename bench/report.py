@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def finish(
     table = Table(*(name for name, _ in columns), box=None)
     for row in result["rows"]:
         table.add_row(*(text(row) for _, text in columns))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(caption(result))
     if out is not None:

@@ -1,0 +1,53 @@
+"""JAX as its tutorials teach it: one jitted step for each turn of a Python loop; Flax and optax."""
+
+import protocol
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+x, y, x_test, y_test, widths, batch_size = protocol.load()
+x, x_test = (a.reshape(-1, 784).astype(np.float32) / 255 for a in (x, x_test))
+y = y.astype(np.int32)
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in widths[1:-1]:
+            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.glorot_uniform())(x))
+        return nn.Dense(widths[-1], kernel_init=nn.initializers.glorot_uniform())(x)
+
+
+network, adam = Network(), optax.adam(1e-3, eps=1e-7)
+params = network.init(jax.random.key(0), x[:1])
+opt_state = adam.init(params)
+rng = np.random.default_rng(0)
+
+
+@jax.jit
+def step(params: object, opt_state: object, images: jax.Array, labels: jax.Array) -> tuple:
+    def loss_of(params: object) -> jax.Array:
+        logits = network.apply(params, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    loss, grads = jax.value_and_grad(loss_of)(params)
+    updates, opt_state = adam.update(grads, opt_state)
+    return optax.apply_updates(params, updates), opt_state, loss
+
+
+def epoch() -> None:
+    global params, opt_state
+    order = rng.permutation(len(x))
+    for start in range(0, len(x), batch_size):
+        rows = order[start : start + batch_size]
+        params, opt_state, _ = step(params, opt_state, x[rows], y[rows])
+    jax.block_until_ready(params)
+
+
+def score() -> float:
+    return float((network.apply(params, x_test).argmax(-1) == y_test).mean())
+
+
+protocol.serve({"jax": jax.__version__, "optax": optax.__version__}, epoch, score)
