@@ -3,7 +3,6 @@
 import protocol
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
