@@ -133,5 +133,7 @@ def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
         own = [row for row in rows if (row["preset"], row["device"]) == (name, device)]
         speeds = [row["images_per_second"] for row in own]
         axes.plot([row["batch_size"] for row in own], speeds, "o-", label=f"{name}, {device}")
+    sizes = sorted({row["batch_size"] for row in rows})
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images per second", title="Training")
+    axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
     axes.legend(fontsize="small")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import clock, floor
+from bench import clock, floor, peers
+from mnist_jax.errors import RunError, SpecError
 from mnist_jax.specs import MLP
 
 ROOT = Path(__file__).parents[1]
@@ -86,3 +87,27 @@ def test_what_takes_longer_is_timed_longer() -> None:
     assert 0.001 <= times["short"].median < 0.01 <= times["long"].median
     assert times["long"].runs == 3
     assert 0.001 <= clock.per_call(lambda: time.sleep(0.001)) < 0.01
+
+
+def test_peers_take_turns_and_learn_alike() -> None:
+    result = run(
+        *("peers", "--dataset", "digits", "--peer", "jax, a jitted step in a loop"),
+        *("--batch-size", "32", "--repeats", "3"),
+    )
+    ours, loop = result["rows"]
+    assert (ours["peer"], ours["ratio"]) == ("mnist-jax", 1)
+    assert loop["ratio_low"] <= loop["ratio"] <= loop["ratio_high"]
+    assert loop["versions"]["optax"]
+    for row in (ours, loop):
+        assert 0.8 < row["test_accuracy"] < 1
+        assert row["epoch_seconds"]["low"] > 0
+
+
+def test_an_unknown_peer_and_a_package_that_cannot_be_had_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SpecError, match=r"peer must be one of mnist-jax, .*; got 'caffe'"):
+        peers.peers(names=["caffe"], repeats=1)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(RunError, match=r"pip must be able to install no-such-package; it says: "):
+        peers._environment(peers.Rival("x.py", ("no-such-package",)), tmp_path, sys.executable)

@@ -16,7 +16,7 @@ NOT_RUN = {
     "uv sync --extra cuda",
     "uv sync --extra tpu",
 }
-NOT_RUN_PREFIX = "mnist-jax reproduce"  # minutes long; its own tests run it
+NOT_RUN_PREFIX = "mnist-jax reproduce", "uv run python -m bench"  # minutes long; their own tests run them
 
 
 def blocks(language: str) -> list[str]:
@@ -74,3 +74,7 @@ def test_every_guarantee_names_a_test_that_is_there() -> None:
     assert len(named) > 20
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(), test
+
+
+def test_the_table_of_peers_is_the_measured_one() -> None:
+    assert (ROOT / "bench" / "results" / "peers.md").read_text().strip() in README
