@@ -26,7 +26,8 @@ class Recipe(NamedTuple):
 
 
 _MOMENTS: dict[str, Option] = {"b1": 0.9, "b2": 0.999, "epsilon": 1e-8}
-# Defaults are optax's, but for Adam's own epsilon, which is Keras's.
+# Options' defaults are optax's, but for Adam's epsilon, which is Keras's, and the momentum that makes two of
+# the names; learning rates are what small batches of digits take well.
 OPTIMIZERS: dict[str, Recipe] = {
     "adam": Recipe("adam", {**_MOMENTS, "epsilon": 1e-7}),
     "adamw": Recipe("adamw", _MOMENTS, weight_decay=1e-4, decays=True),
