@@ -128,3 +128,6 @@ def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.plot([row["networks"] for row in reached], [row["networks_per_second"] for row in reached], "o-")
     axes.set(xscale="log", xlabel="networks trained at once", ylabel="networks per second to the target")
     axes.set(title="Many networks at once", ylim=(0, None))
+    counts = [row["networks"] for row in reached]
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.set_xticks([], minor=True)

@@ -135,5 +135,6 @@ def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
         axes.plot([row["batch_size"] for row in own], speeds, "o-", label=f"{name}, {device}")
     sizes = sorted({row["batch_size"] for row in rows})
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images per second", title="Training")
-    axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xticks([], minor=True)
     axes.legend(fontsize="small")

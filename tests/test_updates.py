@@ -258,6 +258,7 @@ def test_names_and_options_survive_the_command_line() -> None:
         ("sgd:nesterov=0.5", "sgd's nesterov must be true or false; got 0.5"),
         ("adam:b1", "optimizer must be a name, or NAME:OPTION=VALUE,OPTION=VALUE; got 'adam:b1'"),
         ("adam:", "optimizer must be a name"),
+        ("adam:b1=0.9,b1=0.8", "each option must be given once; got 'adam:b1=0.9,b1=0.8'"),
         ("adam:b1=0.1=2", "optimizer must be a name"),
     ],
 )

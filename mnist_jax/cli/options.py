@@ -34,6 +34,9 @@ def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:
     if any(len(pair) != 2 for pair in pairs):
         what = kind.__name__.lower()
         raise SpecError(f"{what} must be a name, or NAME:OPTION=VALUE,OPTION=VALUE; got {text!r}")
+    given = [option for option, _ in pairs]
+    if len(set(given)) < len(given):
+        raise SpecError(f"each option must be given once; got {text!r}")
     return kind(name, {option: _value(value) for option, value in pairs})
 
 
