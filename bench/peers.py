@@ -53,7 +53,7 @@ PEERS = {
 
 def peers(
     names: Annotated[
-        list[str] | None, typer.Option("--peer", metavar="P", help="May be repeated. [default: all]")
+        list[str] | None, typer.Option("--peer", metavar="P", help="May be repeated. (default: all)")
     ] = None,
     preset_name: Annotated[str, typer.Option("--preset", metavar="P", help="Which network.")] = "mlp-100",
     batch_sizes: Annotated[

@@ -24,7 +24,7 @@ CLOCK = (
 
 def train(
     preset_names: Annotated[
-        list[str] | None, typer.Option("--preset", metavar="P", help="May be repeated. [default: all]")
+        list[str] | None, typer.Option("--preset", metavar="P", help="May be repeated. (default: all)")
     ] = None,
     batch_sizes: Annotated[
         list[int] | None, typer.Option("--batch-size", metavar="N", help="May be repeated.")

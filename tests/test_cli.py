@@ -200,3 +200,13 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"jax", "flax", "optax", "onnx", "onnxruntime", "numpy", "sklearn", "tensorflow_datasets"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_the_help_says_what_happens_where_an_option_is_not_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: mnist, or digits where it can't be had)" in shown
+    assert "Step size. (default: the optimiser's)" in shown

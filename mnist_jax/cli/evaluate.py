@@ -14,7 +14,7 @@ def evaluate(
     run_dir: options.RunDir,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="D", help="Whose test set. [default: the run's own]", show_default=False),
+        typer.Option(metavar="D", help="Whose test set. (default: the run's own)", show_default=False),
     ] = None,
     data_dir: options.DataDir = None,
     as_json: options.Json = False,

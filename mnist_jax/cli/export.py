@@ -20,7 +20,7 @@ def export(
     ] = "probabilities",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="[default: RUN_DIR/model.onnx, or its name with the options]"),
+        typer.Option(metavar="FILE", help="(default: RUN_DIR/model.onnx, or its name with the options)"),
     ] = None,
 ) -> None:
     """Write a run's network as an ONNX file, with a .json of the same name beside it.

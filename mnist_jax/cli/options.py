@@ -16,7 +16,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Folder with the four official files, gzipped or not. [default: $MNIST_JAX_DATA_DIR]",
+        help="Folder with the four official files, gzipped or not. (default: $MNIST_JAX_DATA_DIR)",
         show_default=False,
     ),
 ]

@@ -29,7 +29,7 @@ def reproduce(
     preset_names: Annotated[
         list[str] | None,
         typer.Option(
-            "--preset", metavar="P", help="One preset; may be repeated. [default: all]", show_default=False
+            "--preset", metavar="P", help="One preset; may be repeated. (default: all)", show_default=False
         ),
     ] = None,
     data_dir: options.DataDir = None,

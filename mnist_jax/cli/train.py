@@ -29,7 +29,7 @@ def train(
         str | None,
         typer.Option(
             metavar="D",
-            help="mnist, fashion_mnist, kmnist or digits. [default: mnist, or digits where it can't be had]",
+            help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
             show_default=False,
         ),
     ] = None,
@@ -47,11 +47,11 @@ def train(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Step size. [default: the optimiser's]", show_default=False),
+        typer.Option(metavar="X", help="Step size. (default: the optimiser's)", show_default=False),
     ] = None,
     weight_decay: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Decoupled. [default: the optimiser's]", show_default=False),
+        typer.Option(metavar="X", help="Decoupled. (default: the optimiser's)", show_default=False),
     ] = None,
     clip_norm: Annotated[
         float | None, typer.Option(metavar="X", help="Largest norm of a step's gradient.")
@@ -70,7 +70,7 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN_DIR", help="A new directory. [default: runs/PRESET-DATASET-TIME]", show_default=False
+            metavar="RUN_DIR", help="A new directory. (default: runs/PRESET-DATASET-TIME)", show_default=False
         ),
     ] = None,
     resume: Annotated[
