@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from mnist_jax.models import apply as apply
     from mnist_jax.models import init as init
     from mnist_jax.models import predict as predict
+    from mnist_jax.networks import CNN as CNN
+    from mnist_jax.networks import MLP as MLP
+    from mnist_jax.networks import Spec as Spec
     from mnist_jax.optimizers import OPTIMIZERS as OPTIMIZERS
     from mnist_jax.optimizers import SCHEDULES as SCHEDULES
     from mnist_jax.optimizers import Optimizer as Optimizer
     from mnist_jax.optimizers import Schedule as Schedule
     from mnist_jax.presets import PRESETS as PRESETS
     from mnist_jax.presets import preset as preset
-    from mnist_jax.specs import MLP as MLP
     from mnist_jax.specs import Config as Config
     from mnist_jax.specs import Hyper as Hyper
     from mnist_jax.specs import default_hyper as default_hyper
@@ -53,9 +55,10 @@ _NAMES = {
     "evaluation": ("Evaluation", "evaluate"),
     "loop": ("EpochRecord", "Fit", "fit"),
     "models": ("apply", "init", "predict"),
+    "networks": ("CNN", "MLP", "Spec"),
     "optimizers": ("OPTIMIZERS", "SCHEDULES", "Optimizer", "Schedule"),
     "presets": ("PRESETS", "preset"),
-    "specs": ("MLP", "Config", "Hyper", "default_hyper"),
+    "specs": ("Config", "Hyper", "default_hyper"),
     "train": ("StepMetrics", "TrainState", "init_state", "train_epoch", "train_step"),
     "types": ("Examples", "HeldOut"),
 }

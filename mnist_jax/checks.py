@@ -7,7 +7,8 @@ import numpy as np
 
 from mnist_jax.arrays import SEPARATOR
 from mnist_jax.errors import InputError, SpecError
-from mnist_jax.specs import CLASSES, IMAGE_SHAPE, MLP, Config
+from mnist_jax.networks import CLASSES, IMAGE_SHAPE, Spec
+from mnist_jax.specs import Config
 
 
 def check_spec(spec: Any) -> None:
@@ -16,9 +17,9 @@ def check_spec(spec: Any) -> None:
     Raises:
         SpecError: it is not.
     """
-    if not isinstance(spec, MLP):
+    if not isinstance(spec, Spec):
         hint = "; take its model" if isinstance(spec, Config) else ""
-        raise SpecError(f"spec must be an MLP; got {type(spec).__name__}{hint}")
+        raise SpecError(f"spec must be an MLP or a CNN; got {type(spec).__name__}{hint}")
 
 
 def check_config(config: Any) -> None:
@@ -28,11 +29,11 @@ def check_config(config: Any) -> None:
         SpecError: it is not.
     """
     if not isinstance(config, Config):
-        hint = "; put it into one: Config(spec)" if isinstance(config, MLP) else ""
+        hint = "; put it into one: Config(spec)" if isinstance(config, Spec) else ""
         raise SpecError(f"config must be a Config; got {type(config).__name__}{hint}")
 
 
-def check_params(spec: MLP, params: Any) -> None:
+def check_params(spec: Spec, params: Any) -> None:
     """Checks names and shapes, which are known while tracing too.
 
     Raises:

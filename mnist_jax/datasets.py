@@ -11,8 +11,9 @@ import numpy as np
 from mnist_jax import idx, sources, store
 from mnist_jax.checks import check_labels
 from mnist_jax.errors import DatasetError, InputError, SpecError
+from mnist_jax.networks import IMAGE_SHAPE
 from mnist_jax.prepare import resize
-from mnist_jax.specs import IMAGE_SHAPE, check_fraction
+from mnist_jax.specs import check_fraction
 from mnist_jax.types import Examples, HeldOut
 
 DATASETS = (*sources.SOURCES, "digits")

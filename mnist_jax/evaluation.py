@@ -10,7 +10,7 @@ from mnist_jax.checks import check_example_types
 from mnist_jax.errors import InputError
 from mnist_jax.metrics import confusion_matrix, cross_entropy
 from mnist_jax.models import apply
-from mnist_jax.specs import MLP
+from mnist_jax.networks import Spec
 from mnist_jax.types import Array, Confusion, Examples, HeldOut, Params, Scalar
 
 
@@ -31,7 +31,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    spec: MLP, params: Params, examples: Examples | HeldOut, *, batch_size: int = 1000
+    spec: Spec, params: Params, examples: Examples | HeldOut, *, batch_size: int = 1000
 ) -> Evaluation:
     """Evaluates every example once; the last batch is padded, and its padding not counted.
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float32, Int32
 
-from mnist_jax.specs import CLASSES, Output
+from mnist_jax.networks import CLASSES, Output
 from mnist_jax.types import Array, Confusion, Labels, Logits, Scalar
 
 

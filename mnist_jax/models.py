@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Float32
 
 from mnist_jax.checks import check_image_type, check_params, check_spec
+from mnist_jax.convolution import convolve, pool
 from mnist_jax.errors import SpecError
-from mnist_jax.specs import CLASSES, MLP, PIXELS, Activation, Initializer, Output
+from mnist_jax.networks import CLASSES, CNN, IMAGE_SHAPE, Activation, Initializer, Output, Spec
 from mnist_jax.types import Array, Images, Key, Logits, Params
 
 _ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -29,31 +30,45 @@ _INITIALIZERS: dict[Initializer, nn.initializers.Initializer] = {
 
 
 class _Network(nn.Module):
-    """`[batch, 784]` pixels in 0..1 to `[batch, 10]` logits."""
+    """Pixels `[batch, 28, 28]` in 0..1 to logits `[batch, 10]`."""
 
-    spec: MLP
+    spec: Spec
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
-        initializer = _INITIALIZERS[self.spec.initializer]
+        spec, initializer = self.spec, _INITIALIZERS[self.spec.initializer]
         hidden = pixels
-        for width, activation in zip(self.spec.hidden, self.spec.activations, strict=True):
+        if isinstance(spec, CNN):
+            hidden = hidden[..., None]
+            for channels, padding in zip(spec.channels, spec.padding, strict=True):
+                convolution = nn.Conv(
+                    channels,
+                    (spec.kernel, spec.kernel),
+                    padding=padding.upper(),
+                    kernel_init=initializer,
+                    conv_general_dilated=convolve,
+                )
+                hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](convolution(hidden)))
+        hidden = hidden.reshape(len(hidden), -1)
+        for width, activation in zip(spec.widths[1:-1], spec.activations, strict=True):
             hidden = _ACTIVATIONS[activation](nn.Dense(width, kernel_init=initializer)(hidden))
         return nn.Dense(CLASSES, kernel_init=initializer)(hidden)
 
 
-def init(spec: MLP, key: Key) -> Params:
-    """Fresh parameters: layer `Dense_i` has a `kernel` `[in, out]` and a `bias` `[out]`, float32.
+def init(spec: Spec, key: Key) -> Params:
+    """Fresh parameters, float32: layer `Dense_i` has a `kernel` `[in, out]` and a `bias` `[out]`.
+
+    The kernel of a layer `Conv_i` is `[height, width, in, out]`.
 
     Raises:
         SpecError: the spec is none, or the key is not one typed key.
     """
     check_spec(spec)
     check_key(key)
-    return cast(Params, _Network(spec).init(key, jnp.zeros((1, PIXELS), jnp.float32))["params"])
+    return cast(Params, _Network(spec).init(key, jnp.zeros((1, *IMAGE_SHAPE), jnp.float32))["params"])
 
 
-def apply(spec: MLP, params: Params, images: Images) -> Logits:
+def apply(spec: Spec, params: Params, images: Images) -> Logits:
     """The logits `[batch, 10]`, float32, for images `[batch, 28, 28]`, uint8 or float32 in 0..1.
 
     Raises:
@@ -63,7 +78,7 @@ def apply(spec: MLP, params: Params, images: Images) -> Logits:
     check_spec(spec)
     check_params(spec, params)
     check_image_type(images)
-    return cast(Logits, _Network(spec).apply({"params": params}, scale(images).reshape(-1, PIXELS)))
+    return cast(Logits, _Network(spec).apply({"params": params}, scale(images)))
 
 
 def check_key(key: Any) -> None:
@@ -91,6 +106,6 @@ def probabilities(output: Output, logits: Logits) -> Logits:
     return nn.softmax(logits) if output == "softmax" else nn.sigmoid(logits)
 
 
-def predict(spec: MLP, params: Params, images: Images) -> Logits:
+def predict(spec: Spec, params: Params, images: Images) -> Logits:
     """What the network answers, `[batch, 10]`: the class is its argmax."""
     return probabilities(spec.output, apply(spec, params, images))

@@ -1,9 +1,10 @@
-"""Named recipes: the five networks that a beginner's MNIST notebook usually shows."""
+"""Named recipes: the five networks that beginners' MNIST notebooks show, and two with convolutions."""
 
 from typing import NamedTuple
 
 from mnist_jax.errors import SpecError
-from mnist_jax.specs import MLP, Config
+from mnist_jax.networks import CNN, MLP
+from mnist_jax.specs import Config
 
 
 class Preset(NamedTuple):
@@ -12,17 +13,17 @@ class Preset(NamedTuple):
     Attributes:
         config: network and training.
         validation_fraction: what is held out of the training set, at its end.
-        claim: the accuracy on MNIST's test set that its source states, in the source's words.
+        claim: the accuracy on MNIST's test set that its source states, in the source's words, if any.
         claimed: the least mean accuracy with which those words would be true.
     """
 
     config: Config
     validation_fraction: float
-    claim: str
-    claimed: float
+    claim: str | None = None
+    claimed: float | None = None
 
 
-# All: Adam at its defaults, batches of 32, Glorot uniform.
+# All: Adam at its defaults, Glorot uniform; the MLPs in batches of 32.
 PRESETS: dict[str, Preset] = {
     "mlp-100": Preset(Config(MLP((100,), ("relu",)), epochs=25), 0.2, "97.27 %", 0.9727),
     "mlp-100-sigmoid": Preset(Config(MLP((100,), ("relu",), "sigmoid")), 0.0, "about 98 %", 0.975),
@@ -34,6 +35,9 @@ PRESETS: dict[str, Preset] = {
     ),
     # Its source states neither epochs nor a validation set: both are our choice.
     "mlp-128-64": Preset(Config(MLP((128, 64), ("relu", "relu"))), 0.1, "over 98 %", 0.98),
+    # LeCun et al. 1998, with its connections complete, ReLU for its tanh and softmax for its distances.
+    "lenet-5": Preset(Config(CNN((6, 16), 5, "average", (120, 84), ("same", "valid")), batch_size=128), 0.1),
+    "cnn-32-64": Preset(Config(CNN((32, 64), 3, "average", (256,)), epochs=5, batch_size=128), 0.1),
 }
 DEFAULT_PRESET = "mlp-128-64"
 

@@ -1,89 +1,19 @@
-"""What a network and its training are, as frozen values: no JAX, no Flax, nothing to run.
+"""What a training run is, as frozen values: no JAX, no Flax, nothing to run.
 
-Everything here is hashable, so it can be a static argument of `jax.jit`. What may be swept by
-`jax.vmap` is in `Hyper`, a pytree of scalars.
+A `Config` is hashable, so it can be a static argument of `jax.jit`. What may be swept by `jax.vmap` is in
+`Hyper`, a pytree of scalars.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from mnist_jax.errors import SpecError
+from mnist_jax.networks import CNN, MLP, Spec
 from mnist_jax.optimizers import OPTIMIZERS, Optimizer, Schedule
-from mnist_jax.settings import check_one_of, check_real, check_whole
+from mnist_jax.settings import check_real, check_whole
 
-IMAGE_SHAPE = (28, 28)
-PIXELS = 28 * 28
-CLASSES = 10
 FLOAT32_MAX = 3.4e38
-
-Activation = Literal["relu", "sigmoid", "tanh", "gelu"]
-Output = Literal["softmax", "sigmoid"]
-Initializer = Literal["glorot_uniform", "he_normal"]
-
-
-@dataclass(frozen=True)
-class MLP:
-    """A multi-layer perceptron from 28x28 pixels to ten classes.
-
-    Attributes:
-        hidden: the width of each hidden layer; empty for a linear classifier.
-        activations: one name per hidden layer. `gelu` is the tanh form, JAX's default.
-        output: how the ten logits become the answer. `softmax` gives ten probabilities that add up
-            to one. `sigmoid` gives ten independent ones, as Keras does with such a last layer.
-        initializer: how kernels start (biases start at zero). Glorot and Bengio 2010, Keras's
-            default, or He et al. 2015.
-
-    Raises:
-        SpecError: a width is not positive, a name is unknown, or the two tuples differ in length.
-    """
-
-    hidden: tuple[int, ...]
-    activations: tuple[Activation, ...]
-    output: Output = "softmax"
-    initializer: Initializer = "glorot_uniform"
-
-    def __post_init__(self) -> None:
-        # Lists come from JSON and from friendly users; a spec must be hashable.
-        for name in ("hidden", "activations"):
-            value = getattr(self, name)
-            if not isinstance(value, list | tuple):
-                raise SpecError(f"{name} must be a tuple with one entry per hidden layer; got {value!r}")
-            object.__setattr__(self, name, tuple(value))
-        widths = tuple(check_whole("a hidden width", width) for width in self.hidden)
-        object.__setattr__(self, "hidden", widths)
-        if len(self.hidden) != len(self.activations):
-            raise SpecError(
-                "hidden and activations must have one entry per hidden layer; "
-                f"got {len(self.hidden)} widths and {len(self.activations)} activations"
-            )
-        for activation in self.activations:
-            check_one_of("activation", activation, get_args(Activation))
-        check_one_of("output", self.output, get_args(Output))
-        check_one_of("initializer", self.initializer, get_args(Initializer))
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """All layer sizes from input to output, such as `(784, 100, 10)`."""
-        return (PIXELS, *self.hidden, CLASSES)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers training adjusts: kernels and biases."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter by its path, such as `Dense_0/kernel`."""
-        found: dict[str, tuple[int, ...]] = {}
-        for index, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
-            found |= {f"Dense_{index}/bias": (fan_out,), f"Dense_{index}/kernel": (fan_in, fan_out)}
-        return found
-
-    def __str__(self) -> str:
-        activations = ", ".join((*self.activations, self.output))
-        return f"{'-'.join(map(str, self.widths))} ({activations})"
 
 
 @dataclass(frozen=True)
@@ -104,7 +34,7 @@ class Config:
         SpecError: a number is out of its range.
     """
 
-    model: MLP
+    model: Spec
     epochs: int = 10
     batch_size: int = 32
     optimizer: Optimizer = Optimizer()
@@ -113,8 +43,8 @@ class Config:
     ema_decay: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, MLP):
-            raise SpecError(f"model must be an MLP; got {self.model!r}")
+        if not isinstance(self.model, Spec):
+            raise SpecError(f"model must be an MLP or a CNN; got {self.model!r}")
         object.__setattr__(self, "epochs", check_whole("epochs", self.epochs))
         object.__setattr__(self, "batch_size", check_whole("batch size", self.batch_size))
         for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
@@ -176,7 +106,9 @@ def from_json(values: Mapping[str, Any]) -> Config:
         SpecError: a field is missing, unknown, or holds what it cannot.
     """
     settings = _fields(Config, "config", values)
-    for name, kind in (("model", MLP), ("optimizer", Optimizer), ("schedule", Schedule)):
+    model = settings["model"]
+    network = CNN if isinstance(model, Mapping) and "channels" in model else MLP
+    for name, kind in (("model", network), ("optimizer", Optimizer), ("schedule", Schedule)):
         settings[name] = kind(**_fields(kind, name, settings[name]))
     return Config(**settings)
 

@@ -23,7 +23,8 @@ from mnist_jax import idx, sources
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset, load
 from mnist_jax.loop import Fit, fit
-from mnist_jax.specs import MLP, Config
+from mnist_jax.networks import MLP
+from mnist_jax.specs import Config
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")

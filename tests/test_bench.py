@@ -9,7 +9,7 @@ import pytest
 
 from bench import clock, floor, peers
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.specs import MLP
+from mnist_jax.networks import MLP
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,8 @@ from mnist_jax import arrays, checkpoint
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import CheckpointError
 from mnist_jax.loop import Fit
-from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.networks import MLP
+from mnist_jax.specs import Config, Hyper
 from mnist_jax.train import TrainState, init_state, train_epoch
 
 

@@ -10,7 +10,8 @@ from mnist_jax.errors import InputError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.loop import Fit
 from mnist_jax.models import predict
-from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.networks import MLP
+from mnist_jax.specs import Config, Hyper
 from mnist_jax.train import train_epoch, train_step
 from mnist_jax.types import Examples, HeldOut, Params
 

@@ -17,8 +17,9 @@ import mnist_jax
 from mnist_jax import idx, runs
 from mnist_jax.cli import main
 from mnist_jax.errors import DatasetError, MnistJaxError, SpecError
+from mnist_jax.networks import MLP
 from mnist_jax.optimizers import Optimizer, Schedule
-from mnist_jax.specs import MLP, Config, from_json, to_json
+from mnist_jax.specs import Config, from_json, to_json
 from mnist_jax.types import Examples
 from mnist_onnx import Classifier
 

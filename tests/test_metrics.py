@@ -4,7 +4,7 @@ import pytest
 import sklearn.metrics
 
 from mnist_jax.metrics import class_scores, confusion_matrix, cross_entropy
-from mnist_jax.specs import Output
+from mnist_jax.networks import Output
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -12,8 +12,9 @@ from mnist_jax.cli import main
 from mnist_jax.datasets import load
 from mnist_jax.evaluation import evaluate
 from mnist_jax.loop import fit
+from mnist_jax.networks import MLP
 from mnist_jax.presets import PRESETS
-from mnist_jax.specs import MLP, Config
+from mnist_jax.specs import Config
 from mnist_onnx import parity, to_onnx
 
 

@@ -5,15 +5,15 @@ import pytest
 
 from mnist_jax.errors import InputError
 from mnist_jax.models import apply, init, predict
+from mnist_jax.networks import CNN, MLP, Activation
 from mnist_jax.presets import PRESETS
-from mnist_jax.specs import MLP, Activation
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
 KEY = jax.random.key(0)
 
 
-def by_hand(spec: MLP, params: object, images: np.ndarray) -> np.ndarray:
+def by_hand(spec: MLP | CNN, params: object, images: np.ndarray) -> np.ndarray:
     """The network in NumPy, in double precision."""
     functions = {
         "relu": lambda x: np.maximum(x, 0),
@@ -21,7 +21,23 @@ def by_hand(spec: MLP, params: object, images: np.ndarray) -> np.ndarray:
         "tanh": np.tanh,
         "gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     }
-    hidden = images.reshape(len(images), -1).astype(np.float64) / 255
+    hidden = images[..., None].astype(np.float64) / 255
+    if isinstance(spec, CNN):
+        pooled = {"max": np.max, "average": np.mean}[spec.pool]
+        for index, padding in enumerate(spec.padding):
+            layer = jax.tree.map(np.float64, params[f"Conv_{index}"])
+            if padding == "same":
+                around = ((spec.kernel - 1) // 2, spec.kernel // 2)
+                hidden = np.pad(hidden, ((0, 0), around, around, (0, 0)))
+            windows = np.lib.stride_tricks.sliding_window_view(
+                hidden, (spec.kernel, spec.kernel), axis=(1, 2)
+            )
+            hidden = np.einsum("bxyipq,pqio->bxyo", windows, layer["kernel"]) + layer["bias"]
+            hidden = functions[spec.activation](hidden)
+            side = hidden.shape[1] // 2
+            squares = hidden[:, : 2 * side, : 2 * side].reshape(len(images), side, 2, side, 2, -1)
+            hidden = pooled(squares, axis=(2, 4))
+    hidden = hidden.reshape(len(images), -1)
     for index in range(len(spec.widths) - 1):
         layer = params[f"Dense_{index}"]
         hidden = hidden @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
@@ -32,12 +48,31 @@ def by_hand(spec: MLP, params: object, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu"])
 def test_a_network_is_what_numpy_makes_of_it(activation: Activation) -> None:
-    spec = MLP((20, 30), (activation, activation))
-    params = jax.tree.map(lambda leaf: leaf + 0.1, init(spec, KEY))
+    check(MLP((20, 30), (activation, activation)))
+    check(CNN((3, 4), 3, "max", (20,), activation=activation))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        PRESETS["lenet-5"].config.model,
+        PRESETS["cnn-32-64"].config.model,
+        CNN((4,), 4, "average"),  # an even kernel: one more zero after than before
+        CNN((4, 5, 6), 2, "max", (9, 8), ("valid", "same", "valid")),  # 27, 13 and 6 leave rows out
+        CNN((3,), 27, padding=("valid",)),
+    ],
+    ids=str,
+)
+def test_a_convolutional_network_is_what_numpy_makes_of_it(spec: CNN) -> None:
+    check(spec)
+
+
+def check(spec: MLP | CNN) -> None:
+    params = jax.tree.map(lambda leaf: leaf + 0.05, init(spec, KEY))
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
-    logits = apply(spec, params, images)
+    logits, expected = apply(spec, params, images), by_hand(spec, params, images)
     assert (logits.shape, logits.dtype) == ((5, 10), jnp.float32)
-    np.testing.assert_allclose(logits, by_hand(spec, params, images), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5 * abs(expected).max() + 1e-4)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -45,11 +80,11 @@ def test_parameters_are_as_many_as_the_spec_says_and_biases_zero(name: str) -> N
     spec = PRESETS[name].config.model
     params = init(spec, KEY)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == spec.parameters
-    for index, (fan_in, fan_out) in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
-        layer = params[f"Dense_{index}"]
-        assert layer["kernel"].shape == (fan_in, fan_out)
+    for path, layer in params.items():
+        assert {f"{path}/{leaf}": layer[leaf].shape for leaf in layer}.items() <= spec.shapes.items()
         assert not layer["bias"].any()
-        limit = np.sqrt(6 / (fan_in + fan_out))  # Glorot uniform
+        *window, into, out = layer["kernel"].shape
+        limit = np.sqrt(6 / (np.prod(window) * (into + out)))  # Glorot uniform
         assert abs(layer["kernel"]).max() <= limit
         np.testing.assert_allclose(layer["kernel"].std(), limit / np.sqrt(3), rtol=0.15)
 

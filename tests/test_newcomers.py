@@ -103,7 +103,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "a config for a spec": (
         lambda a: mnist_jax.evaluate(CONFIG, a.params, a.data.test),
         errors.SpecError,
-        "spec must be an MLP; got Config; take its model",
+        "spec must be an MLP or a CNN; got Config; take its model",
     ),
     "another state": (
         lambda a: mnist_jax.fit(
@@ -160,12 +160,12 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "a width alone": (
         lambda _: mnist_jax.MLP(100, "relu"),
         errors.SpecError,
-        "hidden must be a tuple with one entry per hidden layer; got 100",
+        "hidden must be a tuple with one entry per layer; got 100",
     ),
     "an activation alone": (
         lambda _: mnist_jax.MLP((100,), "relu"),
         errors.SpecError,
-        "activations must be a tuple with one entry per hidden layer; got 'relu'",
+        "activations must be a tuple with one entry per layer; got 'relu'",
     ),
     "an optimizer's name": (
         lambda _: Config(SPEC, optimizer="sgd"),

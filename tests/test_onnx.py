@@ -1,6 +1,7 @@
 """The exporter and the classifier."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,8 +17,9 @@ from mnist_jax.datasets import Dataset
 from mnist_jax.errors import InputError, ModelError, SpecError
 from mnist_jax.loop import Fit
 from mnist_jax.models import apply, init, predict
+from mnist_jax.networks import CNN, MLP, Activation, Spec
 from mnist_jax.presets import PRESETS
-from mnist_jax.specs import MLP, Activation, Config
+from mnist_jax.specs import Config
 from mnist_onnx import Classifier, parity, save, to_onnx
 
 KEY = jax.random.key(0)
@@ -52,6 +54,22 @@ def test_a_linear_classifier_has_no_hidden_layer(digits: Dataset) -> None:
     assert parity(spec, params, model, digits.test.images).passed
 
 
+def test_a_convolutional_graph_is_of_ordinary_convolutions(digits: Dataset) -> None:
+    spec = CNN((3, 4), 4, "max", (5,), ("same", "valid"), "gelu", "sigmoid")
+    params = jax.tree.map(lambda leaf: leaf * 2 + 0.05, init(spec, KEY))
+    model = to_onnx(replace(spec, activation="tanh"), params)
+    operators = [node.op_type for node in model.graph.node]
+    assert operators[:2] == ["Cast", "Mul"]
+    assert operators[2:-1] == [*["Conv", "Tanh", "MaxPool"] * 2, "Flatten", "Gemm", "Tanh", "Gemm"]
+    attributes = {node.name: {a.name: list(a.ints) for a in node.attribute} for node in model.graph.node}
+    assert attributes["Conv_0.out"] == {"kernel_shape": [4, 4], "pads": [1, 1, 2, 2]}
+    assert attributes["Conv_1.out"] == {"kernel_shape": [4, 4], "pads": [0, 0, 0, 0]}
+    assert parity(spec, params, to_onnx(spec, params), digits.test.images).passed
+    evaluator = ReferenceEvaluator(to_onnx(spec, params))
+    (found,) = evaluator.run(None, {"images": np.asarray(digits.test.images[:5, None])})
+    np.testing.assert_allclose(found, predict(spec, params, digits.test.images[:5]), atol=1e-6)
+
+
 def test_the_graph_is_as_small_as_it_can_be() -> None:
     spec = PRESETS["mlp-100"].config.model
     model = to_onnx(spec, init(spec, KEY), input="float32", output="logits")
@@ -69,8 +87,8 @@ def test_the_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
-    spec = PRESETS["mlp-100-sigmoid"].config.model
+@pytest.mark.parametrize("spec", [PRESETS["mlp-100-sigmoid"].config.model, CNN((3,), output="sigmoid")])
+def test_the_file_says_what_it_is(tmp_path: Path, spec: Spec) -> None:
     params = init(spec, KEY)
     path = tmp_path / "digits.onnx"
     save(to_onnx(spec, params, classes=list("abcdefghij"), facts={"test_accuracy": "0.98"}), path)
@@ -90,7 +108,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["probabilities", "logits"])
-@pytest.mark.parametrize("name", ["mlp-100", "mlp-100-sigmoid"])
+@pytest.mark.parametrize("name", ["mlp-100", "mlp-100-sigmoid", "lenet-5"])
 def test_the_classifier_answers_as_jax_does(tmp_path: Path, digits: Dataset, name: str, output: str) -> None:
     spec = PRESETS[name].config.model
     params = init(spec, KEY)

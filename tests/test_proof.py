@@ -1,6 +1,7 @@
 """The proof that a file equals JAX; and that it can fail."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,7 +14,8 @@ from mnist_jax.datasets import Dataset
 from mnist_jax.errors import ModelError
 from mnist_jax.loop import Fit, fit
 from mnist_jax.models import init
-from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.networks import CNN, MLP
+from mnist_jax.specs import Config, Hyper
 from mnist_onnx import Classifier, parity, to_onnx
 
 KEY = jax.random.key(0)
@@ -45,6 +47,30 @@ def test_the_proof_fails_each_mutant(trained: tuple[Config, Fit], digits: Datase
     for name, mutant in mutants.items():
         result = parity(spec, params, mutant, images)
         assert not result.passed, (name, result)
+
+
+def test_the_proof_fails_each_mutant_of_a_convolutional_network(digits: Dataset) -> None:
+    spec, images = CNN((4, 4), 3, "average", (16,), ("same", "valid")), np.asarray(digits.test.images)
+    params = fit(Config(spec, epochs=2), digits.train, key=KEY).params
+    model = to_onnx(spec, params)
+    assert parity(spec, params, model, images).passed
+
+    def rows_in_the_order_of_jax(weight: np.ndarray) -> np.ndarray:
+        return weight.reshape(16, 4, 6, 6).transpose(0, 2, 3, 1).reshape(16, -1)
+
+    mutants = {
+        "a kernel flipped": edit(model, "Conv_1.weight", lambda w: w[..., ::-1, ::-1]),
+        "height and width exchanged": edit(model, "Conv_0.weight", lambda w: w.transpose(0, 1, 3, 2)),
+        "channels in and out exchanged": edit(model, "Conv_1.weight", lambda w: w.transpose(1, 0, 2, 3)),
+        "rows in another order": edit(model, "Dense_0.weight", rows_in_the_order_of_jax),
+        "a bias dropped": edit(model, "Conv_0.bias", np.zeros_like),
+        "the other pooling": to_onnx(replace(spec, pool="max"), params),
+    }
+    for name, mutant in mutants.items():
+        result = parity(spec, params, mutant, images)
+        assert not result.passed, (name, result)
+    corner = edit(model, "Conv_0.weight", lambda w: np.where(np.indices(w.shape).sum(0) == 0, 0, w))
+    assert not parity(spec, params, corner, images).passed
 
 
 def test_what_float32_leaves_of_large_terms_is_no_difference(digits: Dataset) -> None:

@@ -20,7 +20,8 @@ from mnist_jax.cli import main, session
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import CheckpointError, RunError, SpecError
 from mnist_jax.loop import fit
-from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.networks import MLP
+from mnist_jax.specs import Config, Hyper
 from mnist_jax.train import init_state
 from mnist_onnx import to_onnx
 

@@ -6,8 +6,9 @@ import pytest
 
 from mnist_jax import runs
 from mnist_jax.errors import RunError
+from mnist_jax.networks import MLP
 from mnist_jax.runs import Run
-from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.specs import Config, Hyper
 
 RUN = Run("mine", Config(MLP((5,), ("tanh",))), Hyper(1e-2, 0.1, 0.2), 3, "digits", "0" * 64, 0.1)
 

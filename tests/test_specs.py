@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from mnist_jax.errors import SpecError
+from mnist_jax.networks import CNN, MLP
 from mnist_jax.optimizers import Optimizer
 from mnist_jax.presets import DEFAULT_PRESET, PRESETS, preset
-from mnist_jax.specs import MLP, Config, Hyper, check_hyper, from_json, to_json
+from mnist_jax.specs import Config, Hyper, check_hyper, from_json, to_json
 
 # Worked out by hand: for each layer, inputs x outputs + outputs.
 COUNTS = {
@@ -16,6 +17,8 @@ COUNTS = {
     "mlp-50-50-sigmoid": 39_200 + 50 + 2_500 + 50 + 500 + 10,
     "mlp-128-64-32": 100_352 + 128 + 8_192 + 64 + 2_048 + 32 + 320 + 10,
     "mlp-128-64": 100_352 + 128 + 8_192 + 64 + 640 + 10,
+    "lenet-5": 150 + 6 + 2_400 + 16 + 48_000 + 120 + 10_080 + 84 + 840 + 10,
+    "cnn-32-64": 288 + 32 + 18_432 + 64 + 802_816 + 256 + 2_560 + 10,
 }
 
 
@@ -28,6 +31,7 @@ def test_the_five_presets_are_what_their_sources_say() -> None:
     rows = {
         name: (p.config.model.hidden, p.config.model.activations, p.config.model.output, p.config.epochs)
         for name, p in PRESETS.items()
+        if p.claim
     }
     assert rows == {
         "mlp-100": ((100,), ("relu",), "softmax", 25),
@@ -37,7 +41,7 @@ def test_the_five_presets_are_what_their_sources_say() -> None:
         "mlp-128-64": ((128, 64), ("relu", "relu"), "softmax", 10),
     }
     assert PRESETS["mlp-100"].validation_fraction == 0.2
-    assert {p.config.batch_size for p in PRESETS.values()} == {32}
+    assert {p.config.batch_size for p in PRESETS.values() if p.claim} == {32}
     assert {str(p.config.optimizer) for p in PRESETS.values()} == {"adam"}
     assert dict(Config(MLP((), ())).optimizer.options) == {"b1": 0.9, "b2": 0.999, "epsilon": 1e-7}
     assert DEFAULT_PRESET == "mlp-128-64"
@@ -46,6 +50,7 @@ def test_the_five_presets_are_what_their_sources_say() -> None:
 def test_specs_are_hashable_and_equal_by_value() -> None:
     assert hash(MLP((3,), ("relu",))) == hash(MLP([3], ["relu"]))
     assert Config(MLP((), ())) == Config(MLP((), ()))
+    assert hash(CNN((3,), padding=("same",))) == hash(CNN([3], dense=[]))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,7 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
     [
         (lambda: MLP((0,), ("relu",)), "a hidden width must be a whole number of at least 1; got 0"),
         (lambda: MLP((True,), ("relu",)), "a hidden width must be a whole number of at least 1; got True"),
-        (lambda: MLP(100, ("relu",)), "hidden must be a tuple with one entry per hidden layer; got 100"),
+        (lambda: MLP(100, ("relu",)), "hidden must be a tuple with one entry per layer; got 100"),
         (
             lambda: MLP((3,), ("swish",)),
             "activation must be one of relu, sigmoid, tanh, gelu; got 'swish'",
@@ -61,6 +66,26 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
         (lambda: MLP((3, 3), ("relu",)), "one entry per hidden layer; got 2 widths and 1 activations"),
         (lambda: MLP((), (), "argmax"), "output must be one of softmax, sigmoid; got 'argmax'"),
         (lambda: MLP((), (), initializer="zeros"), "initializer must be one of glorot_uniform, he_normal"),
+        (lambda: CNN(32), "channels must be a tuple with one entry per layer; got 32"),
+        (lambda: CNN(()), "channels must have an entry for each convolution; got none; use an MLP without"),
+        (lambda: CNN((0,)), "a number of channels must be a whole number of at least 1; got 0"),
+        (lambda: CNN((4,), 0), "kernel must be a whole number of at least 1; got 0"),
+        (lambda: CNN((4,), dense=(1.5,)), "a dense width must be a whole number of at least 1; got 1.5"),
+        (lambda: CNN((4,), pool="sum"), "pool must be one of average, max; got 'sum'"),
+        (lambda: CNN((4,), padding=("full",)), "padding must be one of same, valid; got 'full'"),
+        (lambda: CNN((4, 5), padding=("same",)), "or none at all; got 1 for 2 convolutions"),
+        (
+            lambda: CNN((4,), activation="elu"),
+            "activation must be one of relu, .*; got 'elu'",
+        ),
+        (
+            lambda: CNN((4,) * 5),
+            "2x2 pixels for the pooling; got sides of 28, 14, 7, 3, 1; use fewer",
+        ),
+        (
+            lambda: CNN((4,), 28, padding=("valid",)),
+            "2x2 pixels for the pooling; got sides of 1; use",
+        ),
         (lambda: Config(MLP((), ()), epochs=0), "epochs must be a whole number of at least 1; got 0"),
         (
             lambda: Config(MLP((), ()), batch_size=-1),
@@ -70,7 +95,7 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
             lambda: Optimizer("adam", {"epsilon": math.nan}),
             "adam's epsilon must be a number below 1, at least 0; got nan",
         ),
-        (lambda: Config("mlp-100"), "model must be an MLP; got 'mlp-100'"),
+        (lambda: Config("mlp-100"), "model must be an MLP or a CNN; got 'mlp-100'"),
         (lambda: check_hyper(Hyper(learning_rate=0)), "learning rate must be a number, above 0; got 0"),
         (
             lambda: check_hyper(Hyper(learning_rate=math.nan)),

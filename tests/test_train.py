@@ -9,13 +9,15 @@ import numpy as np
 import optax
 import pytest
 
+from mnist_jax import convolution
 from mnist_jax import train as training
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.loop import EpochRecord, fit
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply
-from mnist_jax.specs import MLP, Config, Hyper
+from mnist_jax.networks import CNN, MLP, Spec
+from mnist_jax.specs import Config, Hyper
 from mnist_jax.train import TrainState, init_state, train_epoch, train_step
 from mnist_jax.types import Examples
 
@@ -50,6 +52,48 @@ def test_an_epoch_is_a_python_loop_over_its_steps(examples: Examples) -> None:
     assert metrics.correct.tolist() == correct
     np.testing.assert_allclose(metrics.loss, losses, rtol=1e-5)
     leaves_close(end.params, state.params, 1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 20])
+@pytest.mark.parametrize(
+    "model",
+    [CONFIG.model, CNN((6, 16), 5, "average", (12,), ("same", "valid")), CNN((32,), 3, "max")],
+    ids=str,
+)
+def test_the_fast_form_of_training_equals_the_plain_one(
+    model: Spec, steps: int, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch, which turns kernels round and convolves by products, against steps that do neither."""
+    config = Config(model, batch_size=32)
+    some = Examples(digits.train.images[: 32 * steps], digits.train.labels[: 32 * steps])
+    start = init_state(config, KEY)
+    fast, _ = jax.jit(train_epoch, static_argnums=0)(config, HYPER, start, some)
+    monkeypatch.setattr(convolution, "_by_blocks", convolution._directly)
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(start.key, 0), 32 * steps))
+    plain, step = start, jax.jit(train_step, static_argnums=0)
+    for rows in order.reshape(steps, 32):
+        plain, _ = step(config, HYPER, plain, Examples(some.images[rows], some.labels[rows]))
+    assert int(fast.step) == int(plain.step) == steps
+    leaves_close(fast.params, plain.params, 1e-5)
+
+
+def test_the_fast_form_learns_as_much_as_the_plain_one(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(CNN((6, 16), 5, "average", (32,), ("same", "valid")), epochs=3)
+
+    def accuracies(seeds: range) -> np.ndarray:
+        runs = [fit(config, digits.train, digits.validation, key=jax.random.key(seed)) for seed in seeds]
+        return np.array([run.history[-1].validation_accuracy for run in runs])
+
+    fast = accuracies(range(4))
+    monkeypatch.setattr(training, "_transposed", lambda tree: tree)
+    monkeypatch.setattr(convolution, "_by_blocks", convolution._directly)
+    jax.clear_caches()
+    plain = accuracies(range(4, 8))  # other seeds: the same would agree to the last answer
+    jax.clear_caches()
+    assert min(fast.mean(), plain.mean()) > 0.85
+    assert abs(fast.mean() - plain.mean()) <= 2 * max(fast.std(), plain.std(), 0.01)
 
 
 def test_a_step_is_adam_written_out_by_hand(examples: Examples) -> None:

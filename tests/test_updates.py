@@ -18,8 +18,9 @@ from mnist_jax.errors import SpecError
 from mnist_jax.loop import fit
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply
+from mnist_jax.networks import MLP
 from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
-from mnist_jax.specs import MLP, Config, Hyper, default_hyper
+from mnist_jax.specs import Config, Hyper, default_hyper
 from mnist_jax.train import init_state, train_epoch, train_step
 from mnist_jax.types import Examples
 from mnist_jax.updates import averaged, scheduled_rate

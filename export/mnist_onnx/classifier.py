@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_jax.checks import check_images
 from mnist_jax.errors import InputError, ModelError
-from mnist_jax.specs import CLASSES, IMAGE_SHAPE
+from mnist_jax.networks import CLASSES, IMAGE_SHAPE
 
 # What each entry of the metadata that changes answers may say.
 KNOWN = {

@@ -1,8 +1,9 @@
 """A spec and its parameters become an ONNX graph: one loop over the layers.
 
 Chosen for the widest reach: opset 17 and IR 8, which every runtime we know takes; `Gemm` with
-`transB=1` and a bias of rank one; images as `[batch, 1, 28, 28]`, then `Flatten`; no shape arithmetic;
-one file. The same parameters give the same bytes.
+`transB=1` and a bias of rank one; images as `[batch, 1, 28, 28]`, then `Flatten`; kernels in the order of
+such pictures, so that nothing is transposed when it runs; no shape arithmetic; one file. The same
+parameters give the same bytes.
 """
 
 import hashlib
@@ -20,8 +21,8 @@ from mnist_jax import arrays
 from mnist_jax.checks import check_params, check_spec
 from mnist_jax.errors import ModelError, SpecError
 from mnist_jax.files import write_atomic
+from mnist_jax.networks import CLASSES, CNN, Spec
 from mnist_jax.sources import DIGITS
-from mnist_jax.specs import CLASSES, MLP
 
 OPSET = 17
 IR_VERSION = 8
@@ -32,7 +33,7 @@ Output = Literal["probabilities", "logits"]
 
 
 def to_onnx(
-    spec: MLP,
+    spec: Spec,
     params: Mapping[str, Any],
     *,
     input: Input = "uint8",  # noqa: A002
@@ -84,11 +85,16 @@ def to_onnx(
     if input == "uint8":
         pixels = node("Cast", [pixels], "cast", to=TensorProto.FLOAT)
         pixels = node("Mul", [pixels, constant("scale", np.float32(1 / 255))], "scaled")
+    if isinstance(spec, CNN):
+        pixels = _convolutions(spec, flat, pixels, node, constant)
     value = node("Flatten", [pixels], "pixels", axis=1)
 
     for index in range(len(spec.widths) - 1):
-        layer, last = f"Dense_{index}", index == len(spec.hidden)
-        kernel = constant(f"{layer}.weight", flat[f"{layer}/kernel"].T)
+        layer, last = f"Dense_{index}", index == len(spec.activations)
+        rows = flat[f"{layer}/kernel"]
+        if isinstance(spec, CNN) and index == 0:
+            rows = _channels_first(spec, rows)
+        kernel = constant(f"{layer}.weight", rows.T)
         bias = constant(f"{layer}.bias", flat[f"{layer}/bias"])
         value = node("Gemm", [value, kernel, bias], "logits" if last else f"{layer}.out", transB=1)
         if not last:
@@ -183,6 +189,28 @@ def _describe(value: Any) -> dict[str, Any]:
     }
 
 
+def _convolutions(spec: CNN, flat: dict[str, np.ndarray], value: str, node: Any, constant: Any) -> str:
+    """Adds convolutions, activations and pooling; returns the name of the last picture."""
+    before, after = (spec.kernel - 1) // 2, spec.kernel // 2
+    pool = {"average": "AveragePool", "max": "MaxPool"}[spec.pool]
+    for index, padding in enumerate(spec.padding):
+        layer = f"Conv_{index}"
+        kernel = constant(f"{layer}.weight", flat[f"{layer}/kernel"].transpose(3, 2, 0, 1))
+        bias = constant(f"{layer}.bias", flat[f"{layer}/bias"])
+        pads = [before, before, after, after] if padding == "same" else [0, 0, 0, 0]
+        shape = [spec.kernel, spec.kernel]
+        value = node("Conv", [value, kernel, bias], f"{layer}.out", kernel_shape=shape, pads=pads)
+        value = _activate(spec.activation, value, node, constant)
+        value = node(pool, [value], f"{layer}.pooled", kernel_shape=[2, 2], strides=[2, 2])
+    return value
+
+
+def _channels_first(spec: CNN, rows: np.ndarray) -> np.ndarray:
+    """A dense kernel's rows, one for each pixel and channel, in the order of ONNX's pictures."""
+    side, channels = spec.convolved[-1] // 2, spec.channels[-1]
+    return rows.reshape(side, side, channels, -1).transpose(2, 0, 1, 3).reshape(rows.shape)
+
+
 def _activate(activation: str, value: str, node: Any, constant: Any) -> str:
     """Adds the activation's nodes; returns the name of their result."""
     if activation != "gelu":
@@ -199,7 +227,7 @@ def _activate(activation: str, value: str, node: Any, constant: Any) -> str:
     return str(node("Mul", [value, share], f"{value}.gelu"))
 
 
-def checked_params(spec: MLP, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def checked_params(spec: Spec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The parameters by name, `Dense_0/kernel` and so on, as float32.
 
     Raises:

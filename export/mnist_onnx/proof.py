@@ -17,7 +17,7 @@ import onnx
 from mnist_jax.checks import check_images
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.models import apply, probabilities
-from mnist_jax.specs import MLP
+from mnist_jax.networks import Spec
 from mnist_jax.types import Images, Params
 from mnist_onnx.classifier import open_session, read_metadata, run
 from mnist_onnx.graph import checked_params
@@ -54,7 +54,7 @@ class Parity(NamedTuple):
 
 
 def parity(
-    spec: MLP, params: Params, model: bytes | onnx.ModelProto, images: Images, *, seed: int = 0
+    spec: Spec, params: Params, model: bytes | onnx.ModelProto, images: Images, *, seed: int = 0
 ) -> Parity:
     """Compares an ONNX file with `apply` on images and on noise, in ONNX Runtime on the CPU.
 
@@ -132,7 +132,7 @@ def _moved(params: Params, seed: int) -> Params:
     return moved
 
 
-def _reference(spec: MLP, params: Params, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _reference(spec: Spec, params: Params, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """JAX's logits and answers."""
     logits_of = jax.jit(apply, static_argnums=0)
     # On GPUs and TPUs a float32 product is rounded to fewer bits unless it is asked not to be.

@@ -36,7 +36,7 @@ def presets(as_json: options.Json = False) -> None:
             str(config.epochs),
             str(config.batch_size),
             f"{preset.validation_fraction:.0%}",
-            preset.claim,
+            preset.claim or "-",
         )
     out = console.results()
     out.print(table)
