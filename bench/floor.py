@@ -7,6 +7,7 @@ is left to gain.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -14,24 +15,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.clock import per_call
-from mnist_jax.specs import MLP
+from mnist_jax.networks import CNN, Spec
 
 
-def products(spec: MLP, batch_size: int) -> Iterator[tuple[int, int, int]]:
-    """The matrix products of one step as `(rows, inner, columns)`: for the output, and for the gradients."""
-    for layer, (fan_in, fan_out) in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
-        yield batch_size, fan_in, fan_out
-        yield fan_in, batch_size, fan_out
+def products(spec: Spec, batch_size: int) -> Iterator[tuple[int, int, int]]:
+    """The matrix products of one step as `(rows, inner, columns)`: for the output, and for the gradients.
+
+    A convolution is the product of all its windows with its kernel.
+    """
+    layers = [(batch_size, fan_in, fan_out) for fan_in, fan_out in pairwise(spec.widths)]
+    if isinstance(spec, CNN):
+        windows = [batch_size * side**2 for side in spec.convolved]
+        inner = [spec.kernel**2 * channels for channels in (1, *spec.channels)]
+        layers = [*zip(windows, inner, spec.channels, strict=False), *layers]
+    for layer, (rows, fan_in, fan_out) in enumerate(layers):
+        yield rows, fan_in, fan_out
+        yield fan_in, rows, fan_out
         if layer:
-            yield batch_size, fan_out, fan_in
+            yield rows, fan_out, fan_in
 
 
-def flops(spec: MLP, batch_size: int) -> int:
+def flops(spec: Spec, batch_size: int) -> int:
     """Floating-point operations in the products of one step, a multiplication and an addition each."""
     return sum(2 * rows * inner * columns for rows, inner, columns in products(spec, batch_size))
 
 
-def floor(spec: MLP, batch_size: int) -> dict[str, Any]:
+def floor(spec: Spec, batch_size: int) -> dict[str, Any]:
     """Seconds of one step at least, and where they go."""
     parts = {f"{m}x{k}x{n}": _product(m, k, n) for m, k, n in products(spec, batch_size)}
     update = 7 * 4 * spec.parameters / _bytes_per_second(4 * 4 * spec.parameters)

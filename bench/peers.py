@@ -18,6 +18,7 @@ from mnist_jax.errors import RunError
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
+    from mnist_jax.networks import Spec
 
 RIVALS = Path(__file__).parent / "rivals"
 CLOCK = (
@@ -83,12 +84,25 @@ def peers(
         check_one_of("peer", name, tuple(PEERS))
     chosen = {name: PEERS[name] for name in dict.fromkeys((OURS, *(names or PEERS)))}
     data = load(dataset, data_dir, validation_fraction=0.0)
-    widths = preset(preset_name).config.model.widths
+    network = _network(preset(preset_name).config.model)
     result = report.new("peers", CLOCK) | {"dataset": dataset, "preset": preset_name, "epochs": repeats + 1}
     executables = {name: _environment(rival, environments, python) for name, rival in chosen.items()}
     for size in batch_sizes or (32, 128):
-        result["rows"] += _compare(chosen, executables, data, widths, size, repeats)
+        result["rows"] += _compare(chosen, executables, data, network, size, repeats)
     report.finish(result, COLUMNS, _plot, out)
+
+
+def _network(spec: "Spec") -> str:
+    """The network as the rivals' scripts take it."""
+    from mnist_jax import CNN
+    from mnist_jax.errors import SpecError
+
+    if {*spec.activations, spec.output, getattr(spec, "activation", "relu")} != {"relu", "softmax"}:
+        raise SpecError(f"the peers are of relu and softmax; got {spec}")
+    if isinstance(spec, CNN):
+        names = ("dense", "channels", "kernel", "padding", "pool")
+        return json.dumps({name: getattr(spec, name) for name in names})
+    return json.dumps({"dense": spec.hidden})
 
 
 def _environment(rival: Rival, folder: Path, python: str) -> str:
@@ -116,7 +130,7 @@ def _compare(
     rivals: dict[str, Rival],
     executables: dict[str, str],
     data: "Dataset",
-    widths: tuple[int, ...],
+    network: str,
     batch_size: int,
     repeats: int,
 ) -> list[dict[str, Any]]:
@@ -131,7 +145,7 @@ def _compare(
             train_labels=data.train.labels,
             test_images=data.test.images,
             test_labels=data.test.labels,
-            widths=widths,
+            network=network,
             batch_size=batch_size,
         )
         started = {name: _Process(rival, executables[name], path) for name, rival in rivals.items()}

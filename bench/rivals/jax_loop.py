@@ -6,17 +6,24 @@ import jax
 import numpy as np
 import optax
 
-x, y, x_test, y_test, widths, batch_size = protocol.load()
-x, x_test = (a.reshape(-1, 784).astype(np.float32) / 255 for a in (x, x_test))
+x, y, x_test, y_test, described, batch_size = protocol.load()
+x, x_test = (a[..., None].astype(np.float32) / 255 for a in (x, x_test))
 y = y.astype(np.int32)
 
 
 class Network(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for width in widths[1:-1]:
-            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.glorot_uniform())(x))
-        return nn.Dense(widths[-1], kernel_init=nn.initializers.glorot_uniform())(x)
+        glorot = nn.initializers.glorot_uniform()
+        pool = nn.avg_pool if described.pool == "average" else nn.max_pool
+        for out, padding in zip(described.channels, described.padding):
+            size = (described.kernel, described.kernel)
+            x = nn.relu(nn.Conv(out, size, padding=padding.upper(), kernel_init=glorot)(x))
+            x = pool(x, (2, 2), (2, 2))
+        x = x.reshape(len(x), -1)
+        for width in described.dense:
+            x = nn.relu(nn.Dense(width, kernel_init=glorot)(x))
+        return nn.Dense(10, kernel_init=glorot)(x)
 
 
 network, adam = Network(), optax.adam(1e-3, eps=1e-7)
@@ -46,7 +53,8 @@ def epoch() -> None:
 
 
 def score() -> float:
-    return float((network.apply(params, x_test).argmax(-1) == y_test).mean())
+    logits = [network.apply(params, x_test[start : start + 1000]) for start in range(0, len(x_test), 1000)]
+    return float((np.concatenate(logits).argmax(-1) == y_test).mean())
 
 
 protocol.serve({"jax": jax.__version__, "optax": optax.__version__}, epoch, score)

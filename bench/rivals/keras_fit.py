@@ -3,10 +3,23 @@
 import protocol
 import keras
 
-x, y, x_test, y_test, widths, batch_size = protocol.load()
-x, x_test = (a.reshape(-1, 784).astype("float32") / 255 for a in (x, x_test))
-layers = [keras.layers.Dense(width, activation="relu") for width in widths[1:-1]]
-model = keras.Sequential([keras.Input((784,)), *layers, keras.layers.Dense(widths[-1], activation="softmax")])
+x, y, x_test, y_test, network, batch_size = protocol.load()
+x, x_test = (a.astype("float32") / 255 for a in (x, x_test))
+pool = {"average": keras.layers.AveragePooling2D, "max": keras.layers.MaxPooling2D, "": None}[network.pool]
+model = keras.Sequential()
+if network.channels:
+    x, x_test = x[..., None], x_test[..., None]
+    model.add(keras.Input((28, 28, 1)))
+    for out, padding in zip(network.channels, network.padding):
+        model.add(keras.layers.Conv2D(out, network.kernel, padding=padding, activation="relu"))
+        model.add(pool())
+    model.add(keras.layers.Flatten())
+else:
+    x, x_test = x.reshape(-1, 784), x_test.reshape(-1, 784)
+    model.add(keras.Input((784,)))
+for width in network.dense:
+    model.add(keras.layers.Dense(width, activation="relu"))
+model.add(keras.layers.Dense(10, activation="softmax"))
 model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 
 

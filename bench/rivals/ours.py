@@ -6,8 +6,11 @@ import numpy as np
 
 import mnist_jax
 
-x, y, x_test, y_test, widths, batch_size = protocol.load()
-spec = mnist_jax.MLP(widths[1:-1], ("relu",) * (len(widths) - 2))
+x, y, x_test, y_test, network, batch_size = protocol.load()
+if network.channels:
+    spec = mnist_jax.CNN(network.channels, network.kernel, network.pool, network.dense, network.padding)
+else:
+    spec = mnist_jax.MLP(network.dense, ("relu",) * len(network.dense))
 config = mnist_jax.Config(spec, batch_size=batch_size)
 train = jax.device_put(mnist_jax.Examples(x, y))
 hyper = jax.tree.map(jax.numpy.float32, mnist_jax.Hyper())

@@ -4,15 +4,26 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 
-def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, ...], int]:
-    """Training images and labels, test images and labels, as uint8; layer sizes; batch size."""
+class Network(NamedTuple):
+    """Convolutions of `channels`, each with ReLU and 2x2 pooling, where there are any; then dense layers."""
+
+    dense: tuple[int, ...]
+    channels: tuple[int, ...] = ()
+    kernel: int = 0
+    padding: tuple[str, ...] = ()
+    pool: str = ""
+
+
+def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Network, int]:
+    """Training images and labels, test images and labels, as uint8; the network; the batch size."""
     with np.load(sys.argv[1]) as data:
         arrays = data["train_images"], data["train_labels"], data["test_images"], data["test_labels"]
-        return *arrays, tuple(data["widths"].tolist()), int(data["batch_size"])
+        return *arrays, Network(**json.loads(str(data["network"]))), int(data["batch_size"])
 
 
 def serve(versions: dict[str, str], epoch: Callable[[], object], score: Callable[[], float]) -> None:

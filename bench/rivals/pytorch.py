@@ -6,19 +6,26 @@ import protocol
 import torch
 from torch import nn
 
-x, y, x_test, y_test, widths, batch_size = protocol.load()
-x, x_test = (torch.from_numpy(a).reshape(-1, 784).float() / 255 for a in (x, x_test))
+x, y, x_test, y_test, network, batch_size = protocol.load()
+x, x_test = (torch.from_numpy(a).unsqueeze(1).float() / 255 for a in (x, x_test))
 y, y_test = (torch.from_numpy(a).long() for a in (y, y_test))
 torch.manual_seed(0)
 layers: list[nn.Module] = []
-for fan_in, fan_out in zip(widths, widths[1:]):
+pool = nn.AvgPool2d(2) if network.pool == "average" else nn.MaxPool2d(2)
+for into, out, padding in zip((1, *network.channels), network.channels, network.padding):
+    layers += [nn.Conv2d(into, out, network.kernel, padding=padding), nn.ReLU(), pool]
+layers.append(nn.Flatten())
+flat = nn.Sequential(*layers)(x[:1]).shape[1]
+for fan_in, fan_out in zip((flat, *network.dense), (*network.dense, 10)):
     layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
 model = nn.Sequential(*layers[:-1])
+if network.channels:  # as PyTorch's guide to convolutions on the CPU advises
+    model = model.to(memory_format=torch.channels_last)
 for layer in model:
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, (nn.Conv2d, nn.Linear)):
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
-network = torch.compile(model) if os.environ.get("COMPILE") else model
+forward = torch.compile(model) if os.environ.get("COMPILE") else model
 adam = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7, fused=True)
 loss_of = nn.CrossEntropyLoss()
 
@@ -27,14 +34,16 @@ def epoch() -> None:
     model.train()
     for rows in torch.randperm(len(x)).split(batch_size):
         adam.zero_grad()
-        loss_of(network(x[rows]), y[rows]).backward()
+        loss_of(forward(x[rows]), y[rows]).backward()
         adam.step()
 
 
 def score() -> float:
     model.eval()
     with torch.no_grad():
-        return float((model(x_test).argmax(-1) == y_test).float().mean())
+        return float(
+            (torch.cat([model(part) for part in x_test.split(1000)]).argmax(-1) == y_test).float().mean()
+        )
 
 
 protocol.serve({"torch": torch.__version__}, epoch, score)
