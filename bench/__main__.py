@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from bench import many, peers, train
+from bench import accuracy, infer, many, peers, train
 from mnist_jax.errors import MnistJaxError
 
 app = typer.Typer(
@@ -15,6 +15,8 @@ app = typer.Typer(
 app.command()(train.train)
 app.command()(peers.peers)
 app.command()(many.many)
+app.command()(infer.infer)
+app.command()(accuracy.accuracy)
 
 if __name__ == "__main__":
     try:

@@ -36,8 +36,9 @@ def finish(
     columns: Sequence[tuple[str, Callable[[dict[str, Any]], str]]],
     plot: Callable[[Any, list[dict[str, Any]]], None],
     out: Path | None,
+    stem: str | None = None,
 ) -> None:
-    """Prints the table and the line of JSON; with `out`, writes `BENCH.json`, `.md` and `.png` there."""
+    """Prints the table and the line of JSON; with `out`, writes `STEM.json`, `.md` and `.png` there."""
     from rich.console import Console
     from rich.table import Table
 
@@ -49,7 +50,7 @@ def finish(
     console.print(caption(result))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        base = out / result["bench"]
+        base = out / (stem or result["bench"])
         base.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
         base.with_suffix(".md").write_text(_markdown(result, columns))
         _plot(base.with_suffix(".png"), result, plot)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import clock, floor, peers
+from bench import clock, floor, peers, programs
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.networks import MLP
 
@@ -103,6 +103,19 @@ def test_peers_take_turns_and_learn_alike() -> None:
         assert row["epoch_seconds"]["low"] > 0
 
 
+def test_answers_are_timed_alone_and_by_the_thousand() -> None:
+    result = run(
+        *("infer", "--dataset", "digits", "--peer", "onnx runtime", "--preset", "lenet-5", "--repeats", "2")
+    )
+    assert [row["peer"] for row in result["rows"]] == ["mnist-jax", "onnx runtime"]
+    for row in result["rows"]:
+        latency, batch = row["latency_seconds"], row["batch_seconds"]
+        assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] < batch["high"] + latency["p99"]
+        assert (latency["calls"], batch["runs"]) == (400, 20)
+        assert row["images_per_second"] == pytest.approx(297 / batch["median"])
+        assert 0.3 < row["test_accuracy"] < 1
+
+
 def test_an_unknown_peer_and_a_package_that_cannot_be_had_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,4 +123,18 @@ def test_an_unknown_peer_and_a_package_that_cannot_be_had_are_one_line(
         peers.peers(names=["caffe"], repeats=1)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(RunError, match=r"pip must be able to install no-such-package; it says: "):
-        peers._environment(peers.Rival("x.py", ("no-such-package",)), tmp_path, sys.executable)
+        programs._environment(programs.Rival("x.py", ("no-such-package",)), tmp_path, sys.executable)
+
+
+def test_a_sprint_is_timed_from_the_start_of_its_process(tmp_path: Path) -> None:
+    result = run("accuracy", "--dataset", "digits", "--target", "97", "--seeds", "1", "--out", str(tmp_path))
+    assert [row["program"] for row in result["rows"]] == ["one function", "mnist-jax train"]
+    for row in result["rows"]:
+        assert row["accuracy"] == row["accuracies"][0]
+        assert 0.5 < row["accuracy"] < 0.97
+        assert not row["reached"]  # not with 1,500 images
+        assert row["warm_seconds"]["low"] < row["cold_seconds"]["median"]
+        assert row["cold_seconds"]["low"] > 0.5  # no process starts JAX faster
+    function, command = result["rows"]
+    assert function["accuracies"] == pytest.approx(command["accuracies"], abs=0.02)
+    assert {path.name for path in tmp_path.iterdir()} == {"accuracy.json", "accuracy.md", "accuracy.png"}

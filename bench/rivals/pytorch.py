@@ -2,13 +2,13 @@
 
 import os
 
+import numpy as np
 import protocol
 import torch
 from torch import nn
 
 x, y, x_test, y_test, network, batch_size = protocol.load()
-x, x_test = (torch.from_numpy(a).unsqueeze(1).float() / 255 for a in (x, x_test))
-y, y_test = (torch.from_numpy(a).long() for a in (y, y_test))
+x, y = torch.from_numpy(x).unsqueeze(1).float() / 255, torch.from_numpy(y).long()
 torch.manual_seed(0)
 layers: list[nn.Module] = []
 pool = nn.AvgPool2d(2) if network.pool == "average" else nn.MaxPool2d(2)
@@ -38,12 +38,10 @@ def epoch() -> None:
         adam.step()
 
 
-def score() -> float:
+def answer(images: np.ndarray) -> np.ndarray:
     model.eval()
-    with torch.no_grad():
-        return float(
-            (torch.cat([model(part) for part in x_test.split(1000)]).argmax(-1) == y_test).float().mean()
-        )
+    with torch.inference_mode():
+        return forward(torch.from_numpy(images).unsqueeze(1).float() / 255).softmax(-1).numpy()
 
 
-protocol.serve({"torch": torch.__version__}, epoch, score)
+protocol.serve({"torch": torch.__version__}, epoch, answer, x_test, y_test)
