@@ -6,6 +6,8 @@ loss, no loop. So no program that does the same arithmetic can be much faster, a
 is left to gain.
 """
 
+import json
+import subprocess
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.clock import per_call
+from bench.programs import RIVALS
 from mnist_jax.networks import CNN, Spec
 
 
@@ -40,31 +43,50 @@ def flops(spec: Spec, batch_size: int) -> int:
     return sum(2 * rows * inner * columns for rows, inner, columns in products(spec, batch_size))
 
 
-def floor(spec: Spec, batch_size: int) -> dict[str, Any]:
-    """Seconds of one step at least, and where they go."""
-    parts = {f"{m}x{k}x{n}": _product(m, k, n) for m, k, n in products(spec, batch_size)}
+def floor(spec: Spec, batch_size: int, torch_python: str | None = None) -> dict[str, Any]:
+    """Seconds of one step at least, and where they go.
+
+    Args:
+        spec: the network.
+        batch_size: examples per step.
+        torch_python: a Python that has PyTorch, whose products then count too.
+    """
+    shapes = list(products(spec, batch_size))
+    seconds = [_product(*shape) for shape in shapes]
+    if torch_python is not None:
+        for found, torch_seconds in zip(seconds, _torch(torch_python, shapes), strict=True):
+            found["torch"] = torch_seconds
+    parts: dict[str, dict[str, Any]] = {}
+    for (m, k, n), found in zip(shapes, seconds, strict=True):
+        least, by = min((took, name) for name, took in found.items())
+        parts[f"{m}x{k}x{n}"] = {"seconds": least, "by": by}
     update = 7 * 4 * spec.parameters / _bytes_per_second(4 * 4 * spec.parameters)
     total = sum(part["seconds"] for part in parts.values()) + update
     return {"seconds": total, "products": parts, "update_seconds": update}
 
 
-def peak_flops(size: int = 2048) -> float:
-    """Operations per second in one large float32 product, the most that this device reaches."""
-    key = jax.random.key(0)
-    a = jax.random.normal(key, (size, size))
+def peak_flops(dtype: str = "float32", size: int = 2048) -> float:
+    """Operations per second in one large product, the most that this device reaches."""
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(jnp.matmul)
     return float(2 * size**3 / per_call(lambda: multiply(a, a), least=0.2))
 
 
-def _product(rows: int, inner: int, columns: int) -> dict[str, Any]:
-    """The lowest seconds for a product, in whatever layout and library is fastest, and which that is."""
+def _product(rows: int, inner: int, columns: int) -> dict[str, float]:
+    """Seconds of a product by library and layout."""
     rng = np.random.default_rng(0)
     left = rng.standard_normal((rows, inner), np.float32)
     right = rng.standard_normal((inner, columns), np.float32)
-    candidates = {**_numpy(left, right), **_xla(left, right), **_torch(left, right)}
-    seconds = {name: per_call(run) for name, run in candidates.items()}
-    best = min(seconds, key=lambda name: seconds[name])
-    return {"seconds": seconds[best], "by": best}
+    candidates = {**_numpy(left, right), **_xla(left, right)}
+    return {name: per_call(run) for name, run in candidates.items()}
+
+
+def _torch(python: str, shapes: list[tuple[int, int, int]]) -> list[float]:
+    """The same in PyTorch, in a process of its own."""
+    command = [python, str(RIVALS / "torch_products.py"), json.dumps(shapes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: list[float] = json.loads(done.stdout)
+    return found
 
 
 def _numpy(left: np.ndarray, right: np.ndarray) -> dict[str, Callable[[], Any]]:
@@ -81,17 +103,6 @@ def _xla(left: np.ndarray, right: np.ndarray) -> dict[str, Callable[[], Any]]:
     multiply = jax.jit(jnp.matmul)
     a, b = jnp.asarray(left), jnp.asarray(right)
     return {"xla": lambda: multiply(a, b)}
-
-
-def _torch(left: np.ndarray, right: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """PyTorch's, where it is installed."""
-    try:
-        import torch
-    except ImportError:
-        return {}
-    a, b = torch.from_numpy(left), torch.from_numpy(right)
-    out = torch.empty((len(left), right.shape[1]))
-    return {"torch": lambda: torch.mm(a, b, out=out)}
 
 
 def _bytes_per_second(size: int) -> float:

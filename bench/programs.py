@@ -84,7 +84,7 @@ def started(
     import numpy as np
 
     network = _network(spec)
-    executables = {name: _environment(rival, folder, python) for name, rival in rivals.items()}
+    executables = {name: environment(rival, folder, python) for name, rival in rivals.items()}
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "data.npz"
         np.savez(
@@ -161,7 +161,7 @@ def _network(spec: "Spec") -> str:
     return json.dumps({"dense": spec.hidden})
 
 
-def _environment(rival: Rival, folder: Path, python: str) -> str:
+def environment(rival: Rival, folder: Path, python: str) -> str:
     """The Python that has what a rival needs, made where it is not there yet."""
     if not rival.packages:
         return sys.executable

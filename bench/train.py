@@ -3,18 +3,22 @@
 import functools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
 from bench import report
 from bench.clock import interleaved
+from bench.programs import ENVIRONMENTS, TORCH, Environments, Rival, environment
+from mnist_jax.networks import Dtype
 
 if TYPE_CHECKING:
     import jax
 
+    from mnist_jax import Config
     from mnist_jax.types import Examples
 
+DTYPES = get_args(Dtype)
 BATCH_SIZES = (32, 128, 1024, 8192)
 CLOCK = (
     "One epoch: the clock starts when its compiled program is called and stops when the new state is ready; "
@@ -29,9 +33,18 @@ def train(
     batch_sizes: Annotated[
         list[int] | None, typer.Option("--batch-size", metavar="N", help="May be repeated.")
     ] = None,
+    dtypes: Annotated[
+        list[str] | None,
+        typer.Option("--dtype", metavar="T", help="Of the layers, float32 or bfloat16; may be repeated."),
+    ] = None,
     dataset: Annotated[str, typer.Option(metavar="D", help="What to train on.")] = "mnist",
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it is.")] = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Epochs that are timed.")] = 5,
+    environments: Environments = ENVIRONMENTS,
+    python: Annotated[
+        str | None,
+        typer.Option(metavar="EXE", help="A Python to install PyTorch for, to have it in the floor."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot.")] = None,
 ) -> None:
     """Images per second by preset and batch size on each device that JAX sees, and the ratio to the floor.
@@ -41,22 +54,28 @@ def train(
     import jax
 
     from bench.floor import floor, peak_flops
-    from mnist_jax import PRESETS, load, preset
-    from mnist_jax.settings import check_whole
+    from mnist_jax import PRESETS, Config, load, preset
+    from mnist_jax.settings import check_one_of, check_whole
 
     check_whole("repeats", repeats)
+    for dtype in dtypes or ():
+        check_one_of("dtype", dtype, DTYPES)
+    torch_python = None if python is None else environment(Rival("", TORCH), environments, python)
     specs = {name: preset(name).config.model for name in preset_names or PRESETS}
     sizes = [check_whole("batch size", size) for size in batch_sizes or BATCH_SIZES]
     data = load(dataset, data_dir, validation_fraction=0.0).train
     result = report.new("train", CLOCK) | {"dataset": dataset, "examples": len(data.labels)}
     for device in jax.devices():
         with jax.default_device(device):
-            peak = peak_flops()
+            peaks = {dtype: peak_flops(dtype) for dtype in dtypes or DTYPES}
             for name, spec in specs.items():
                 for size in (size for size in sizes if size <= len(data.labels)):
-                    least = floor(spec, size) if device.platform == "cpu" else None
-                    row = {"preset": name, "batch_size": size, "dtype": "float32", "device": name_of(device)}
-                    result["rows"].append(row | _epoch(spec, size, data, repeats, device, peak, least))
+                    least = floor(spec, size, torch_python) if device.platform == "cpu" else None
+                    for dtype in dtypes or DTYPES:
+                        row = {"preset": name, "batch_size": size, "dtype": dtype, "device": name_of(device)}
+                        config = Config(spec, batch_size=size, dtype=cast(Dtype, dtype))
+                        figures = _epoch(config, data, repeats, device, peaks[dtype], least)
+                        result["rows"].append(row | figures)
     report.finish(result, COLUMNS, _plot, out)
 
 
@@ -66,8 +85,7 @@ def name_of(device: "jax.Device") -> str:
 
 
 def _epoch(
-    spec: Any,
-    batch_size: int,
+    config: "Config",
     data: "Examples",
     repeats: int,
     device: "jax.Device",
@@ -78,9 +96,9 @@ def _epoch(
     import jax
 
     from bench.floor import flops
-    from mnist_jax import Config, Hyper, init_state, train_epoch
+    from mnist_jax import Hyper, init_state, train_epoch
 
-    config = Config(spec, batch_size=batch_size)
+    spec, batch_size = config.model, config.batch_size
     hyper = jax.tree.map(jax.numpy.float32, Hyper())
     examples = jax.device_put(data, device)
     state = init_state(config, jax.random.key(0))
@@ -113,6 +131,7 @@ def _epoch(
 COLUMNS = (
     ("preset", lambda row: row["preset"]),
     ("batch", lambda row: str(row["batch_size"])),
+    ("dtype", lambda row: row["dtype"]),
     ("device", lambda row: row["device"]),
     ("images/s", lambda row: f"{row['images_per_second']:,.0f}"),
     (
@@ -129,10 +148,11 @@ COLUMNS = (
 
 
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
-    for name, device in dict.fromkeys((row["preset"], row["device"]) for row in rows):
-        own = [row for row in rows if (row["preset"], row["device"]) == (name, device)]
+    labels = [f"{row['preset']}, {row['dtype']}, {row['device']}" for row in rows]
+    for label in dict.fromkeys(labels):
+        own = [row for row, its in zip(rows, labels, strict=True) if its == label]
         speeds = [row["images_per_second"] for row in own]
-        axes.plot([row["batch_size"] for row in own], speeds, "o-", label=f"{name}, {device}")
+        axes.plot([row["batch_size"] for row in own], speeds, "o-", label=label)
     sizes = sorted({row["batch_size"] for row in rows})
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images per second", title="Training")
     axes.set_xticks(sizes, [str(size) for size in sizes])

@@ -74,7 +74,7 @@ def _by_blocks(pictures: Array, kernel: Array) -> Array:
 
     # taps[t, i, p] = 1 where the window's pixel t meets the block's result i through the kernel's pixel p.
     pixel, result, tap = np.ogrid[: reach * block, :block, :size]
-    taps = jnp.asarray(pixel == result + tap, jnp.float32)
+    taps = jnp.asarray(pixel == result + tap, kernel.dtype)
     spread = jnp.einsum("yip,xjq,pqco->yxcijo", taps, taps, kernel, precision="highest")
     spread = spread.reshape(reach, block, reach, block, channels, block**2 * out)
     matrices = spread.transpose(0, 2, 1, 3, 4, 5).reshape(len(rows), -1, block**2 * out)

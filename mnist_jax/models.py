@@ -3,6 +3,7 @@
 The only file that imports Flax.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from jaxtyping import Float32
 from mnist_jax.checks import check_image_type, check_params, check_spec
 from mnist_jax.convolution import convolve, pool
 from mnist_jax.errors import SpecError
-from mnist_jax.networks import CLASSES, CNN, IMAGE_SHAPE, Activation, Initializer, Output, Spec
+from mnist_jax.networks import CLASSES, CNN, IMAGE_SHAPE, Activation, Dtype, Initializer, Output, Spec
 from mnist_jax.types import Array, Images, Key, Logits, Params
 
 _ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -33,10 +34,12 @@ class _Network(nn.Module):
     """Pixels `[batch, 28, 28]` in 0..1 to logits `[batch, 10]`."""
 
     spec: Spec
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         spec, initializer = self.spec, _INITIALIZERS[self.spec.initializer]
+        dense = functools.partial(nn.Dense, kernel_init=initializer, dtype=self.dtype)
         hidden = pixels
         if isinstance(spec, CNN):
             hidden = hidden[..., None]
@@ -46,13 +49,14 @@ class _Network(nn.Module):
                     (spec.kernel, spec.kernel),
                     padding=padding.upper(),
                     kernel_init=initializer,
+                    dtype=self.dtype,
                     conv_general_dilated=convolve,
                 )
                 hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](convolution(hidden)))
         hidden = hidden.reshape(len(hidden), -1)
         for width, activation in zip(spec.widths[1:-1], spec.activations, strict=True):
-            hidden = _ACTIVATIONS[activation](nn.Dense(width, kernel_init=initializer)(hidden))
-        return nn.Dense(CLASSES, kernel_init=initializer)(hidden)
+            hidden = _ACTIVATIONS[activation](dense(width)(hidden))
+        return dense(CLASSES)(hidden).astype(jnp.float32)
 
 
 def init(spec: Spec, key: Key) -> Params:
@@ -68,8 +72,11 @@ def init(spec: Spec, key: Key) -> Params:
     return cast(Params, _Network(spec).init(key, jnp.zeros((1, *IMAGE_SHAPE), jnp.float32))["params"])
 
 
-def apply(spec: Spec, params: Params, images: Images) -> Logits:
+def apply(spec: Spec, params: Params, images: Images, *, dtype: Dtype = "float32") -> Logits:
     """The logits `[batch, 10]`, float32, for images `[batch, 28, 28]`, uint8 or float32 in 0..1.
+
+    In `bfloat16` the layers compute with parameters and activations rounded to it, as training in mixed
+    precision does (Kalamkar et al. 2019).
 
     Raises:
         InputError: another shape or dtype. (The range of values can't be seen while tracing.)
@@ -78,7 +85,7 @@ def apply(spec: Spec, params: Params, images: Images) -> Logits:
     check_spec(spec)
     check_params(spec, params)
     check_image_type(images)
-    return cast(Logits, _Network(spec).apply({"params": params}, scale(images)))
+    return cast(Logits, _Network(spec, dtype).apply({"params": params}, scale(images)))
 
 
 def check_key(key: Any) -> None:

@@ -20,6 +20,7 @@ Output = Literal["softmax", "sigmoid"]
 Initializer = Literal["glorot_uniform", "he_normal"]
 Pool = Literal["average", "max"]
 Padding = Literal["same", "valid"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ A `Config` is hashable, so it can be a static argument of `jax.jit`. What may be
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from mnist_jax.errors import SpecError
-from mnist_jax.networks import CNN, MLP, Spec
+from mnist_jax.networks import CNN, MLP, Dtype, Spec
 from mnist_jax.optimizers import OPTIMIZERS, Optimizer, Schedule
-from mnist_jax.settings import check_real, check_whole
+from mnist_jax.settings import check_one_of, check_real, check_whole
 
 FLOAT32_MAX = 3.4e38
 
@@ -29,6 +29,8 @@ class Config:
         clip_norm: gradients of a larger global norm are scaled down to it (Pascanu et al. 2013); or None.
         ema_decay: the network that is scored and exported is the moving average of the parameters with
             this decay, such as 0.999 (Polyak and Juditsky 1992); None for the parameters themselves.
+        dtype: what the layers compute in while they train. Parameters, optimiser, loss and every score are
+            float32 whatever it is.
 
     Raises:
         SpecError: a number is out of its range.
@@ -41,6 +43,7 @@ class Config:
     schedule: Schedule = Schedule()
     clip_norm: float | None = None
     ema_decay: float | None = None
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Spec):
@@ -50,6 +53,7 @@ class Config:
         for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
             if not isinstance(getattr(self, name), kind):
                 raise SpecError(f"{name} must be of type {kind.__name__}; got {getattr(self, name)!r}")
+        check_one_of("dtype", self.dtype, get_args(Dtype))
         if self.clip_norm is not None:
             clip_norm = check_real("clip norm", self.clip_norm, 0, FLOAT32_MAX, open_low=True)
             object.__setattr__(self, "clip_norm", clip_norm)

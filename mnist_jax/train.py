@@ -107,7 +107,7 @@ def _step(
         )
 
     def loss_of(params: Params) -> tuple[Scalar, Array]:
-        logits = apply(config.model, view(params), batch.images)
+        logits = apply(config.model, view(params), batch.images, dtype=config.dtype)
         losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
         correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct

@@ -9,7 +9,7 @@ import pytest
 
 from bench import clock, floor, peers, programs
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.networks import MLP
+from mnist_jax.networks import CNN, MLP
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,8 +27,8 @@ def test_train_measures_every_preset_and_size_on_every_device(tmp_path: Path) ->
         *("--batch-size", "100000", "--repeats", "2", "--out", str(tmp_path)),
     )
     rows = result["rows"]
-    assert [(row["preset"], row["batch_size"], row["device"]) for row in rows] == [
-        ("mlp-100", 32, f"cpu:{number}") for number in range(2)
+    assert [(row["preset"], row["batch_size"], row["device"], row["dtype"]) for row in rows] == [
+        ("mlp-100", 32, f"cpu:{number}", dtype) for number in range(2) for dtype in ("float32", "bfloat16")
     ]
     for row in rows:
         assert row["images_per_second"] == pytest.approx(1500 / row["epoch_seconds"]["median"])
@@ -80,6 +80,15 @@ def test_products_and_operations_of_a_step_as_worked_out_by_hand() -> None:
     assert floor.flops(spec, 32) == 2 * 32 * (2 * 78_400 + 3 * 1_000)
 
 
+def test_a_convolution_is_the_product_of_its_windows() -> None:
+    spec = CNN((6, 16), 5, "average", (), ("same", "valid"))
+    assert list(floor.products(spec, 2)) == [
+        *((1568, 25, 6), (25, 1568, 6)),
+        *((200, 150, 16), (150, 200, 16), (200, 16, 150)),
+        *((2, 400, 10), (400, 2, 10), (2, 10, 400)),
+    ]
+
+
 def test_what_takes_longer_is_timed_longer() -> None:
     import time
 
@@ -123,7 +132,7 @@ def test_an_unknown_peer_and_a_package_that_cannot_be_had_are_one_line(
         peers.peers(names=["caffe"], repeats=1)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(RunError, match=r"pip must be able to install no-such-package; it says: "):
-        programs._environment(programs.Rival("x.py", ("no-such-package",)), tmp_path, sys.executable)
+        programs.environment(programs.Rival("x.py", ("no-such-package",)), tmp_path, sys.executable)
 
 
 def test_a_sprint_is_timed_from_the_start_of_its_process(tmp_path: Path) -> None:

@@ -103,6 +103,18 @@ def test_bytes_and_fractions_give_the_same() -> None:
     )
 
 
+@pytest.mark.parametrize("spec", [MLP((20,), ("relu",)), CNN((6,), 5, "average", (20,))], ids=str)
+def test_bfloat16_rounds_what_the_layers_compute_and_nothing_else(spec: MLP | CNN) -> None:
+    params = init(spec, KEY)
+    images = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
+    exact, rounded = apply(spec, params, images), apply(spec, params, images, dtype="bfloat16")
+    assert rounded.dtype == jnp.float32
+    off = float(abs(rounded - exact).max() / abs(exact).max())
+    assert 1e-4 < off < 0.05  # 8 bits
+    gradient = jax.grad(lambda params: apply(spec, params, images, dtype="bfloat16").sum())(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(jnp.float32)}
+
+
 def test_predictions_are_softmax_or_ten_sigmoids() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
     for output in ("softmax", "sigmoid"):

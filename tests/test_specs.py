@@ -66,6 +66,10 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
         (lambda: MLP((3, 3), ("relu",)), "one entry per hidden layer; got 2 widths and 1 activations"),
         (lambda: MLP((), (), "argmax"), "output must be one of softmax, sigmoid; got 'argmax'"),
         (lambda: MLP((), (), initializer="zeros"), "initializer must be one of glorot_uniform, he_normal"),
+        (
+            lambda: Config(MLP((), ()), dtype="float16"),
+            "dtype must be one of float32, bfloat16; got 'float16'",
+        ),
         (lambda: CNN(32), "channels must be a tuple with one entry per layer; got 32"),
         (lambda: CNN(()), "channels must have an entry for each convolution; got none; use an MLP without"),
         (lambda: CNN((0,)), "a number of channels must be a whole number of at least 1; got 0"),

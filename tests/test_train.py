@@ -96,6 +96,18 @@ def test_the_fast_form_learns_as_much_as_the_plain_one(
     assert abs(fast.mean() - plain.mean()) <= 2 * max(fast.std(), plain.std(), 0.01)
 
 
+def test_training_in_bfloat16_keeps_float32_and_learns_as_much(digits: Dataset) -> None:
+    def accuracy(config: Config) -> float:
+        run = fit(config, digits.train, digits.validation, key=KEY)
+        assert {leaf.dtype for leaf in jax.tree.leaves(run.params)} == {jnp.dtype(jnp.float32)}
+        return float(run.history[-1].validation_accuracy or 0)
+
+    config = Config(MLP((32,), ("relu",)), epochs=5)
+    exact, rounded = accuracy(config), accuracy(replace(config, dtype="bfloat16"))
+    assert min(exact, rounded) > 0.85
+    assert abs(exact - rounded) < 0.05
+
+
 def test_a_step_is_adam_written_out_by_hand(examples: Examples) -> None:
     start = init_state(CONFIG, KEY)
     batch = Examples(examples.images[:32], examples.labels[:32])

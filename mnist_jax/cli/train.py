@@ -63,6 +63,10 @@ def train(
     label_smoothing: Annotated[
         float, typer.Option(metavar="X", help="Share of the target for all classes.")
     ] = 0.0,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="What layers compute in while they train: float32 or bfloat16."),
+    ] = None,
     validation_fraction: Annotated[
         float | None, typer.Option(metavar="X", help="Held out of the training set, at its end.")
     ] = None,
@@ -108,6 +112,7 @@ def train(
             schedule=None if schedule is None else options.parse(Schedule, schedule),
             clip_norm=clip_norm,
             ema_decay=ema_decay,
+            dtype=dtype,
         )
         hyper = _with(
             default_hyper(config.optimizer),
