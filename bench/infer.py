@@ -99,7 +99,7 @@ COLUMNS = (
 
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
     names = [row["peer"] for row in rows][::-1]
-    axes.barh(names, [1e6 * row["latency_seconds"]["p50"] for row in rows][::-1])
-    axes.set(
-        xscale="log", xlabel="microseconds for one image, median (shorter is faster)", title="One answer"
-    )
+    for name, marker in (("p50", "o"), ("p95", "|"), ("p99", "x")):
+        axes.plot([1e6 * row["latency_seconds"][name] for row in rows][::-1], names, marker, label=name)
+    axes.legend()
+    axes.set(xscale="log", xlabel="microseconds for one image", title="One answer")

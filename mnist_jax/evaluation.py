@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Int32
 
 from mnist_jax.checks import check_example_types
-from mnist_jax.errors import InputError
 from mnist_jax.metrics import confusion_matrix, cross_entropy
 from mnist_jax.models import apply
 from mnist_jax.networks import Spec
+from mnist_jax.settings import check_whole
 from mnist_jax.types import Array, Confusion, Examples, HeldOut, Params, Scalar
 
 
@@ -36,13 +36,12 @@ def evaluate(
     """Evaluates every example once; the last batch is padded, and its padding not counted.
 
     Raises:
-        InputError: shapes or dtypes do not fit, there is no example, or a batch has no room for one.
+        InputError: shapes or dtypes do not fit, or there is no example.
+        SpecError: the batch size is not a whole number of at least 1; or as `apply`.
     """
     check_example_types(examples)
     count = examples.labels.shape[0]
-    if batch_size < 1:
-        raise InputError(f"batch size must be at least 1; got {batch_size}")
-    batch_size = min(batch_size, count)
+    batch_size = min(check_whole("batch size", batch_size), count)
     batches = -(-count // batch_size)
     rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
     images, labels = jnp.asarray(examples.images), jnp.asarray(examples.labels)

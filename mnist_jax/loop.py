@@ -91,8 +91,8 @@ def fit(
         The last state, and the history of the epochs that this call has done.
 
     Raises:
-        SpecError: a number in `hyper` is out of range; both a key and a state, or neither; a state that
-            is another config's, or not at the end of an epoch.
+        SpecError: a number in `hyper` is out of range; `callback` is no function; both a key and a state, or
+            neither; a state that is another config's, or not at the end of an epoch.
         InputError: images or labels are not what they must be, or fewer than a batch.
         DivergenceError: the loss or a parameter became NaN or infinite; has the last finite state.
     """
@@ -100,6 +100,8 @@ def fit(
     hyper = default_hyper(config.optimizer) if hyper is None else hyper
     check_hyper(hyper)
     _check(config, train, validation)
+    if callback is not None and not callable(callback):
+        raise SpecError(f"callback must be a function of a record and a state; got {callback!r}")
     hyper = jax.tree.map(jnp.float32, hyper)
     train = jax.device_put(train)
     validation = jax.device_put(validation)

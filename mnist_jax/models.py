@@ -5,7 +5,7 @@ The only file that imports Flax.
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ from mnist_jax.checks import check_image_type, check_params, check_spec
 from mnist_jax.convolution import convolve, pool
 from mnist_jax.errors import SpecError
 from mnist_jax.networks import CLASSES, CNN, IMAGE_SHAPE, Activation, Dtype, Initializer, Output, Spec
+from mnist_jax.settings import check_one_of
 from mnist_jax.types import Array, Images, Key, Logits, Params
 
 _ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -80,9 +81,10 @@ def apply(spec: Spec, params: Params, images: Images, *, dtype: Dtype = "float32
 
     Raises:
         InputError: another shape or dtype. (The range of values can't be seen while tracing.)
-        SpecError: the spec is none, or the parameters are not its own.
+        SpecError: the spec is none, the parameters are not its own, or the dtype is another.
     """
     check_spec(spec)
+    check_one_of("dtype", dtype, get_args(Dtype))
     check_params(spec, params)
     check_image_type(images)
     return cast(Logits, _Network(spec, dtype).apply({"params": params}, scale(images)))

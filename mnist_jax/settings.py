@@ -43,7 +43,7 @@ def check_real(what: str, value: Any, low: float, high: float, *, open_low: bool
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not (low < number if open_low else low <= number) or not number < high:
-        bound = "a number" if high > 1 else f"a number below {high}"
+        bound = f"a number below {high:g}" if high <= 1 or number >= high else "a number"
         raise SpecError(f"{what} must be {bound}, {'above' if open_low else 'at least'} {low}; got {value!r}")
     return number
 

@@ -12,7 +12,7 @@ happens next.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +101,7 @@ def _step(
     check_example_types(batch)
     if not isinstance(hyper, Hyper):
         raise SpecError(f"hyper must be a Hyper; got {type(hyper).__name__}")
+    _check_state(state)
     if (config.ema_decay is None) != (state.average is None):
         raise SpecError(
             "a state must have an average exactly where its config has an ema_decay; use init_state"
@@ -131,9 +132,11 @@ def train_epoch(
 
     Raises:
         InputError: shapes or dtypes do not fit.
+        SpecError: config, hyper or state is none, or they do not belong together.
     """
     check_config(config)
     check_example_types(train)
+    _check_state(state)
     count = train.labels.shape[0]
     steps, rest = divmod(count, config.batch_size)
     epoch = state.step // (steps + bool(rest))
@@ -152,6 +155,11 @@ def train_epoch(
         state, last = body(state, order[count - rest :])
         metrics = jax.tree.map(jnp.append, metrics, last)
     return _transposed(state), metrics
+
+
+def _check_state(state: Any) -> None:
+    if not isinstance(state, TrainState):
+        raise SpecError(f"state must be a TrainState; got {type(state).__name__}; init_state makes one")
 
 
 def _transposed[Tree: (TrainState, Params)](tree: Tree) -> Tree:

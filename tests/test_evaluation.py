@@ -6,7 +6,7 @@ import pytest
 import sklearn.metrics
 
 from mnist_jax.datasets import Dataset
-from mnist_jax.errors import InputError
+from mnist_jax.errors import InputError, SpecError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.loop import Fit
 from mnist_jax.models import predict
@@ -73,7 +73,7 @@ def test_nothing_to_evaluate_is_said(trained: tuple[Config, Fit], digits: Datase
     spec, params = trained[0].model, trained[1].state.params
     with pytest.raises(InputError, match="examples must hold at least one image; got none"):
         evaluate(spec, params, HeldOut(digits.test.images[:0], digits.test.labels[:0]))
-    with pytest.raises(InputError, match="batch size must be at least 1; got 0"):
+    with pytest.raises(SpecError, match="batch size must be a whole number of at least 1; got 0"):
         evaluate(spec, params, digits.test, batch_size=0)
 
 

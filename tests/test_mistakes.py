@@ -150,7 +150,7 @@ def test_scores_that_are_no_numbers_end_the_run_like_divergence(
         assert main([*arguments, "--learning-rate", rate, "--out", str(tmp_path / rate)]) == 1
         assert "the last finite state is in" in capsys.readouterr().err
     assert main([*arguments, "--learning-rate", "1e39", "--out", str(tmp_path / "x")]) == 2
-    assert "learning rate must be a number, above 0; got 1e+39" in capsys.readouterr().err
+    assert "learning rate must be a number below 3.4e+38, above 0; got 1e+39" in capsys.readouterr().err
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

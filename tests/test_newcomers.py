@@ -90,6 +90,31 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
         errors.SpecError,
         "hyper must be a Hyper; got float",
     ),
+    "params for a state, in a step": (
+        lambda a: mnist_jax.train_step(CONFIG, Hyper(), a.params, Examples(a.images, a.labels)),
+        errors.SpecError,
+        "state must be a TrainState; got dict; init_state makes one",
+    ),
+    "params for a state, in an epoch": (
+        lambda a: mnist_jax.train_epoch(CONFIG, Hyper(), a.params, a.data.train),
+        errors.SpecError,
+        "state must be a TrainState; got dict; init_state makes one",
+    ),
+    "a dtype that layers cannot compute in": (
+        lambda a: mnist_jax.apply(SPEC, a.params, a.images, dtype=np.float16),
+        errors.SpecError,
+        "dtype must be one of float32, bfloat16; got <class 'numpy.float16'>",
+    ),
+    "half an image in a batch": (
+        lambda a: mnist_jax.evaluate(SPEC, a.params, a.data.test, batch_size=1.5),
+        errors.SpecError,
+        "batch size must be a whole number of at least 1; got 1.5",
+    ),
+    "a callback that is none": (
+        lambda a: mnist_jax.fit(CONFIG, a.data.train, key=KEY, callback="print"),
+        errors.SpecError,
+        "callback must be a function of a record and a state; got 'print'",
+    ),
     "a state without its average": (
         lambda a: mnist_jax.train_step(
             Config(SPEC, ema_decay=0.9),
