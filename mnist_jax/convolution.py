@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Float32
+from jaxtyping import Float
 
 from mnist_jax.networks import Pool
 from mnist_jax.types import Array
@@ -20,12 +20,12 @@ from mnist_jax.types import Array
 # Numbers in a block of results, or in a window, from which on a product gains nothing by being wider.
 WIDEST = 128
 
-Pictures = Float32[Array, "batch side side channels"]
+Pictures = Float[Array, "batch side side channels"]
 
 
 def convolve(
-    pictures: Pictures, kernel: Float32[Array, "k k channels out"], strides: Any, padding: str, **_: Any
-) -> Float32[Array, "batch newside newside out"]:
+    pictures: Pictures, kernel: Float[Array, "k k channels out"], strides: Any, padding: str, **_: Any
+) -> Float[Array, "batch newside newside out"]:
     """A convolution, for `flax.linen.Conv` to use in place of `lax.conv_general_dilated`.
 
     Args:
