@@ -93,8 +93,9 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, A
             header = json.loads((file.metadata() or {})["mnist_jax"])
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         version, sha256 = int(header["format"]), str(header["sha256"])
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} must be a checkpoint; there is no such file") from None
+    except FileNotFoundError:  # which safetensors says of a file that may not be read, too
+        reason = "it cannot be read: Permission denied" if Path(path).exists() else "there is no such file"
+        raise CheckpointError(f"{path} must be a checkpoint; {reason}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} must be a checkpoint of mnist-jax; it cannot be read: {error}"

@@ -102,7 +102,7 @@ def check_label_type(labels: Any, count: int) -> None:
     if shape != (count,):
         came = f"shape {tuple(shape)}" if shape is not None else type(labels).__name__
         raise InputError(f"labels must be an array with one entry for each of {count:,} images; got {came}")
-    if not np.issubdtype(np.dtype(dtype), np.integer):
+    if not isinstance(dtype, np.dtype) or not np.issubdtype(dtype, np.integer):
         raise InputError(f"labels must be integers from 0 to {CLASSES - 1}; got {dtype}")
 
 

@@ -21,27 +21,39 @@ from mnist_jax.types import Array
 WIDEST = 128
 
 Pictures = Float[Array, "batch side side channels"]
+Kernel = Float[Array, "k k channels out"]
 
 
 def convolve(
-    pictures: Pictures, kernel: Float[Array, "k k channels out"], strides: Any, padding: str, **_: Any
+    pictures: Pictures,
+    kernel: Kernel,
+    strides: Any,
+    padding: str,
+    *,
+    lhs_dilation: Any = (),
+    rhs_dilation: Any = (),
+    feature_group_count: int = 1,
+    **_: Any,
 ) -> Float[Array, "batch newside newside out"]:
     """A convolution, for `flax.linen.Conv` to use in place of `lax.conv_general_dilated`.
 
     Args:
         pictures: square ones.
         kernel: a square one.
-        strides: always one.
+        strides: one.
         padding: `SAME` or `VALID`.
+        lhs_dilation: ones.
+        rhs_dilation: ones.
+        feature_group_count: one.
     """
-    del strides
+    assert {*strides, *lhs_dilation, *rhs_dilation, feature_group_count} == {1}
     before, after = ((kernel.shape[0] - 1) // 2, kernel.shape[0] // 2) if padding == "SAME" else (0, 0)
     padded = jnp.pad(pictures, ((0, 0), (before, after), (before, after), (0, 0)))
     found: Array = lax.platform_dependent(padded, kernel, cpu=_by_blocks, default=_directly)
     return found
 
 
-def pool(kind: Pool, pictures: Pictures) -> Pictures:
+def pool(kind: Pool, pictures: Pictures) -> Float[Array, "batch half half channels"]:
     """The average or the maximum of each square of 2x2; a last odd row or column is left out."""
     batch, height, width, channels = pictures.shape
     even = pictures[:, : height // 2 * 2, : width // 2 * 2]
@@ -53,12 +65,20 @@ def pool(kind: Pool, pictures: Pictures) -> Pictures:
     return jnp.maximum(jnp.maximum(corners[0], corners[1]), jnp.maximum(corners[2], corners[3]))
 
 
-def _directly(pictures: Array, kernel: Array) -> Array:
+def _directly(pictures: Pictures, kernel: Kernel) -> Array:
+    """An ordinary convolution without padding, `[batch, side - k + 1, side - k + 1, out]`."""
     dimensions = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(pictures, kernel, (1, 1), "VALID", dimension_numbers=dimensions)
 
 
-def _by_blocks(pictures: Array, kernel: Array) -> Array:
+def _by_blocks(pictures: Pictures, kernel: Kernel) -> Array:
+    """The same, by products of windows of `reach` x `reach` blocks, each `block` x `block` pixels.
+
+    `cut` is the picture in blocks, `[batch, side/block, side/block, block * block * channels]`; `columns` has
+    beside each block those to its right; `rows` are the windows' rows of blocks, `[batch, blocks, blocks,
+    reach * block * block * channels]` each, or all in one. `matrices` are what takes a row of a window to the
+    block of results, `[rows, the row's numbers, block * block * out]`.
+    """
     batch, side, _, channels = pictures.shape
     size, _, _, out = kernel.shape
     results = side - size + 1

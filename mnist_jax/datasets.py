@@ -13,6 +13,7 @@ from mnist_jax.checks import check_labels
 from mnist_jax.errors import DatasetError, InputError, SpecError
 from mnist_jax.networks import IMAGE_SHAPE
 from mnist_jax.prepare import resize
+from mnist_jax.settings import check_one_of
 from mnist_jax.specs import check_fraction
 from mnist_jax.types import Examples, HeldOut
 
@@ -62,10 +63,9 @@ def load(
         DatasetUnavailableError: it is not on this machine and cannot be fetched; says what was tried.
         DatasetError: a file is damaged, or is not what it should be; says which, and what was expected.
     """
-    if name not in DATASETS:
-        raise SpecError(f"data set must be one of {', '.join(DATASETS)}; got {name!r}")
+    check_one_of("data set", name, DATASETS)
     check_fraction(validation_fraction)
-    if validation_seed is not None and not (isinstance(validation_seed, int) and validation_seed >= 0):
+    if validation_seed is not None and not (type(validation_seed) is int and validation_seed >= 0):
         raise SpecError(f"validation seed must be a whole number of at least 0; got {validation_seed!r}")
     raws = _digits() if name == "digits" else store.read(name, _named_folder(data_dir))
     train, test = _labelled(name, "training", *raws[:2]), _labelled(name, "test", *raws[2:])
@@ -85,11 +85,13 @@ def _named_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     named = data_dir if data_dir is not None else os.environ.get("MNIST_JAX_DATA_DIR") or None
     if named is None:
         return None
+    if not isinstance(named, str | os.PathLike) or not os.fspath(named):
+        raise DatasetError(f"the data folder must be a directory's path; got {named!r}")
     try:
         folder = Path(named).expanduser()
     except RuntimeError as error:  # of a user that does not exist
         raise DatasetError(f"the data folder must be a directory; {named}: {error}") from None
-    if not os.fspath(named) or not folder.is_dir():
+    if not folder.is_dir():
         came = "it is a file" if folder.is_file() else "it does not exist"
         raise DatasetError(f"the data folder must be a directory with MNIST's four files; {folder}: {came}")
     return folder

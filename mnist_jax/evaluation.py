@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Int32
 
-from mnist_jax.checks import check_example_types
+from mnist_jax.checks import check_example_types, check_images, check_labels
 from mnist_jax.metrics import confusion_matrix, cross_entropy
 from mnist_jax.models import apply
 from mnist_jax.networks import Spec
@@ -36,10 +36,14 @@ def evaluate(
     """Evaluates every example once; the last batch is padded, and its padding not counted.
 
     Raises:
-        InputError: shapes or dtypes do not fit, or there is no example.
+        InputError: shapes or dtypes do not fit, or there is no example; outside `jit`, where numbers can be
+            seen: a label or a float32 pixel is out of its range.
         SpecError: the batch size is not a whole number of at least 1; or as `apply`.
     """
     check_example_types(examples)
+    if not any(isinstance(array, jax.core.Tracer) for array in (examples.images, examples.labels)):
+        check_images(examples.images)
+        check_labels(examples.labels, len(examples.images))
     count = examples.labels.shape[0]
     batch_size = min(check_whole("batch size", batch_size), count)
     batches = -(-count // batch_size)

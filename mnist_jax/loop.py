@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from mnist_jax.checks import check_config, check_example_types, check_images, check_labels
+from mnist_jax.checks import check_config, check_images, check_labels
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
-from mnist_jax.train import TrainState, init_state, train_epoch
-from mnist_jax.types import Array, Examples, HeldOut, Key, Params
+from mnist_jax.train import TrainState, check_trainable, init_state, train_epoch
+from mnist_jax.types import Array, Examples, Key, Params
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,8 @@ def _shapes(tree: Any) -> Any:
 
 def _check(config: Config, train: Examples, validation: Examples | None) -> None:
     for name, examples in (("train", train), ("validation", validation)):
-        if isinstance(examples, HeldOut):
-            raise InputError(
-                f"{name} must be Examples; got the held-out test set, which is for evaluate alone"
-            )
         if examples is not None:
-            check_example_types(examples)
+            check_trainable(examples, name)
             check_images(examples.images)
             check_labels(examples.labels, len(examples.images))
     if config.batch_size > len(train.labels):

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from mnist_jax.errors import SpecError
-from mnist_jax.settings import check_one_of, check_whole
+from mnist_jax.settings import INT32_MAX, check_one_of, check_whole
 
 IMAGE_SHAPE = (28, 28)
 PIXELS = 28 * 28
@@ -36,7 +36,8 @@ class MLP:
             default, or He et al. 2015.
 
     Raises:
-        SpecError: a width is not positive, a name is unknown, or the two tuples differ in length.
+        SpecError: a width is not positive, a name is unknown, the two tuples differ in length, or there would
+            be more than 2**31 - 1 parameters.
     """
 
     hidden: tuple[int, ...]
@@ -57,6 +58,7 @@ class MLP:
             check_one_of("activation", activation, get_args(Activation))
         check_one_of("output", self.output, get_args(Output))
         check_one_of("initializer", self.initializer, get_args(Initializer))
+        _check_size(self)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -94,8 +96,8 @@ class CNN:
         initializer: as in `MLP`.
 
     Raises:
-        SpecError: a number is not positive, a name is unknown, `padding` has not one for each convolution, or
-            nothing would be left of the picture.
+        SpecError: a number is not positive, a name is unknown, `padding` has not one for each convolution,
+            nothing would be left of the picture, or there would be more than 2**31 - 1 parameters.
     """
 
     channels: tuple[int, ...]
@@ -130,6 +132,7 @@ class CNN:
                 f"each convolution must leave at least 2x2 pixels for the pooling; got sides of "
                 f"{', '.join(map(str, self.convolved))}; use fewer, a smaller kernel, or padding same"
             )
+        _check_size(self)
 
     @property
     def convolved(self) -> tuple[int, ...]:
@@ -179,6 +182,11 @@ def _several(spec: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise SpecError(f"{name} must be a tuple with one entry per layer; got {value!r}")
     return tuple(value)
+
+
+def _check_size(spec: Spec) -> None:
+    if spec.parameters > INT32_MAX:
+        raise SpecError(f"a network must have at most {INT32_MAX:,} parameters; got {spec.parameters:,}")
 
 
 def _dense_shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

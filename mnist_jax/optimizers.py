@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mnist_jax.errors import SpecError
-from mnist_jax.settings import Option, check_one_of, check_options, check_real, check_whole, show
+from mnist_jax.settings import (
+    FLOAT32_TINY,
+    Option,
+    check_one_of,
+    check_options,
+    check_real,
+    check_whole,
+    show,
+)
 
 
 class Recipe(NamedTuple):
@@ -15,7 +23,7 @@ class Recipe(NamedTuple):
         function: its name in optax.
         options: those that can be set, with their defaults.
         learning_rate, weight_decay: where none is given.
-        decays: whether optax's function does the weight decay itself; for all others it is added.
+        decays: whether optax's function does decoupled weight decay itself; for all others it is added.
     """
 
     function: str
@@ -39,11 +47,9 @@ OPTIMIZERS: dict[str, Recipe] = {
     "adabelief": Recipe("adabelief", {**_MOMENTS, "epsilon": 1e-16}),
     "adan": Recipe("adan", {"b1": 0.98, "b2": 0.92, "b3": 0.99, "epsilon": 1e-8}, decays=True),
     "yogi": Recipe("yogi", {**_MOMENTS, "epsilon": 1e-3}, 1e-2),
-    "novograd": Recipe("novograd", {"b1": 0.9, "b2": 0.25, "epsilon": 1e-6}, 1e-2, decays=True),
+    "novograd": Recipe("novograd", {"b1": 0.9, "b2": 0.25, "epsilon": 1e-6}, 1e-2),
     "lamb": Recipe("lamb", {**_MOMENTS, "epsilon": 1e-6}, 1e-2, decays=True),
-    "lars": Recipe(
-        "lars", {"momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001}, 1.0, decays=True
-    ),
+    "lars": Recipe("lars", {"momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001}, 1.0),
     "lion": Recipe("lion", {"b1": 0.9, "b2": 0.99}, 1e-4, 1e-3, decays=True),
     "rmsprop": Recipe("rmsprop", {"decay": 0.9, "epsilon": 1e-8, "centered": False, "momentum": 0.0}),
     "adagrad": Recipe("adagrad", {"initial_accumulator_value": 0.1, "epsilon": 1e-7}, 1e-2),
@@ -74,6 +80,8 @@ class Optimizer:
         check_one_of("optimizer", self.name, tuple(OPTIMIZERS))
         options = check_options(self.name, OPTIMIZERS[self.name].options, self.options)
         object.__setattr__(self, "options", options)
+        if "epsilon" in dict(options):  # a smaller one is 0 in float32, and divides by it
+            check_real(f"{self.name}'s epsilon", dict(options)["epsilon"], FLOAT32_TINY, 1, open_low=True)
 
     def __str__(self) -> str:
         return show(self.name, OPTIMIZERS[self.name].options, self.options)

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from mnist_jax.errors import SpecError
 from mnist_jax.networks import CNN, MLP
+from mnist_jax.settings import check_one_of
 from mnist_jax.specs import Config
 
 
@@ -48,6 +48,5 @@ def preset(name: str) -> Preset:
     Raises:
         SpecError: there is none.
     """
-    if name not in PRESETS:
-        raise SpecError(f"preset must be one of {', '.join(PRESETS)}; got {name!r}")
+    check_one_of("preset", name, tuple(PRESETS))
     return PRESETS[name]

@@ -130,6 +130,16 @@ def _hold(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def check_seed(seed: int) -> None:
+    """Checks that a run can have that seed.
+
+    Raises:
+        SpecError: it is negative, or of more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
+
+
 def write_config(folder: Path, run: Run, versions: Mapping[str, str]) -> None:
     """Writes `config.json`.
 
@@ -171,10 +181,10 @@ def read(folder: Path) -> Run:
         if not isinstance(values[field], kind) or isinstance(values[field], bool):
             raise RunError(f"{name} is damaged: {field} must be {kind.__name__}; got {values[field]!r}")
     try:
-        hyper = specs.Hyper(**values["hyper"])
-        specs.check_hyper(hyper)
+        hyper = specs.hyper_from_json(values["hyper"])
         config = specs.from_json(values["config"])
-    except (SpecError, TypeError) as error:
+        check_seed(values["seed"])
+    except SpecError as error:
         raise RunError(f"{name} is damaged: {error}") from None
     return Run(config=config, hyper=hyper, **{field: values[field] for field in TYPES})
 
@@ -202,6 +212,14 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return _read_json(folder, METRICS)
 
 
+def is_scored(folder: Path, epochs: int) -> bool:
+    """Whether the scores in a run directory are those of its network after so many epochs."""
+    try:
+        return bool(read_metrics(folder).get("epochs") == epochs)
+    except RunError:
+        return False
+
+
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Writes `metrics.json`."""
     write_atomic(folder / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
@@ -221,10 +239,13 @@ def write_history(folder: Path, history: Sequence["EpochRecord"]) -> None:
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         values = json.loads((folder / name).read_bytes())
-    except OSError:
+        json.dumps(values, ensure_ascii=False).encode()  # half a character cannot be written again
+    except (FileNotFoundError, NotADirectoryError):
         reason = f"it has no {name}" if folder.is_dir() else "it is a file"
         reason = reason if folder.exists() else "there is none"
         raise RunError(f"{folder} must be a run directory, as `mnist-jax train` makes it; {reason}") from None
+    except OSError as error:
+        raise RunError(f"{folder / name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{folder / name} is damaged: {error}") from None
     if not isinstance(values, dict):

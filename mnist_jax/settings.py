@@ -7,6 +7,9 @@ from typing import Any
 
 from mnist_jax.errors import SpecError
 
+FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1e-37
+INT32_MAX = 2**31 - 1
+
 Option = float | bool | tuple[float, ...]
 Options = tuple[tuple[str, Option], ...]
 
@@ -17,7 +20,7 @@ def check_one_of(what: str, value: object, known: tuple[str, ...]) -> None:
     Raises:
         SpecError: it is not one of those that are known.
     """
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise SpecError(f"{what} must be one of {', '.join(known)}; got {value!r}")
 
 
@@ -25,11 +28,16 @@ def check_whole(what: str, value: Any) -> int:
     """A count as a plain `int`.
 
     Raises:
-        SpecError: it is not a whole number of at least 1.
+        SpecError: it is not a whole number of at least 1, or past the counts of an int32.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
-        raise SpecError(f"{what} must be a whole number of at least 1; got {value!r}")
-    return operator.index(value)
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = 0
+    if not 1 <= count <= INT32_MAX:
+        bound = "at most 2,147,483,647" if count > 1 else "at least 1"
+        raise SpecError(f"{what} must be a whole number of {bound}; got {value!r}")
+    return count
 
 
 def check_real(what: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:

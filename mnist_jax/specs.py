@@ -5,15 +5,13 @@ A `Config` is hashable, so it can be a static argument of `jax.jit`. What may be
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, get_args
 
 from mnist_jax.errors import SpecError
 from mnist_jax.networks import CNN, MLP, Dtype, Spec
 from mnist_jax.optimizers import OPTIMIZERS, Optimizer, Schedule
-from mnist_jax.settings import check_one_of, check_real, check_whole
-
-FLOAT32_MAX = 3.4e38
+from mnist_jax.settings import FLOAT32_MAX, FLOAT32_TINY, check_one_of, check_real, check_whole
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def check_hyper(hyper: Hyper) -> None:
     """
     if not isinstance(hyper, Hyper):
         raise SpecError(f"hyper must be a Hyper; got {hyper!r}")
-    check_real("learning rate", hyper.learning_rate, 0, FLOAT32_MAX, open_low=True)
+    check_real("learning rate", hyper.learning_rate, FLOAT32_TINY, FLOAT32_MAX, open_low=True)
     check_real("weight decay", hyper.weight_decay, 0, FLOAT32_MAX)
     check_real("label smoothing", hyper.label_smoothing, 0, 1)
 
@@ -117,9 +115,20 @@ def from_json(values: Mapping[str, Any]) -> Config:
     return Config(**settings)
 
 
+def hyper_from_json(values: Any) -> Hyper:
+    """The inverse of `hyper._asdict()`.
+
+    Raises:
+        SpecError: a field is missing, unknown, or out of its range.
+    """
+    hyper = Hyper(**_fields(Hyper, "hyper", values))
+    check_hyper(hyper)
+    return hyper
+
+
 def _fields(kind: type, name: str, values: Any) -> dict[str, Any]:
     """`values` as keyword arguments for `kind`, if it has exactly the right keys."""
-    expected = [field.name for field in fields(kind)]
+    expected = list(kind.__annotations__)
     if not isinstance(values, Mapping) or set(values) != set(expected):
         came = sorted(values) if isinstance(values, Mapping) else values
         raise SpecError(f"{name} must have the fields {', '.join(expected)}; got {came!r}")

@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float32, Int32
 
-from mnist_jax.checks import check_config, check_example_types
-from mnist_jax.errors import SpecError
+from mnist_jax.checks import check_config, check_example_types, check_params
+from mnist_jax.errors import InputError, SpecError
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply, check_key, init
+from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper
-from mnist_jax.types import Array, Examples, Key, Params, Scalar
+from mnist_jax.types import Array, Examples, HeldOut, Key, Params, Scalar
 from mnist_jax.updates import averaged, optimizer, scheduled_rate
 
 
@@ -86,10 +87,11 @@ def train_step(
     """One update from one batch.
 
     Raises:
-        InputError: shapes or dtypes of the batch do not fit.
-        SpecError: the schedule is one that must know its steps; config, hyper or state is none, or they do
-            not belong together.
+        InputError: shapes or dtypes of the batch do not fit, or it is of the held-out test set.
+        SpecError: the schedule is one that must know its steps; config, hyper or state is none; or the state
+            is one of another network, or of an optimiser that keeps other things.
     """
+    _check(config, state, batch)
     return _step(config, hyper, state, batch, lambda params: params)
 
 
@@ -97,15 +99,8 @@ def _step(
     config: Config, hyper: Hyper, state: TrainState, batch: Examples, view: Callable[[Params], Params]
 ) -> tuple[TrainState, StepMetrics]:
     """`train_step` on a state whose parameters are kept in another layout, which `view` undoes."""
-    check_config(config)
-    check_example_types(batch)
     if not isinstance(hyper, Hyper):
         raise SpecError(f"hyper must be a Hyper; got {type(hyper).__name__}")
-    _check_state(state)
-    if (config.ema_decay is None) != (state.average is None):
-        raise SpecError(
-            "a state must have an average exactly where its config has an ema_decay; use init_state"
-        )
 
     def loss_of(params: Params) -> tuple[Scalar, Array]:
         logits = apply(config.model, view(params), batch.images, dtype=config.dtype)
@@ -131,17 +126,16 @@ def train_epoch(
     """One pass over `train` in a new order; the last batch may be smaller, and counts all the same.
 
     Raises:
-        InputError: shapes or dtypes do not fit.
-        SpecError: config, hyper or state is none, or they do not belong together.
+        InputError: shapes or dtypes do not fit, or they are the held-out test set.
+        SpecError: config, hyper or state is none; the state is one of another network, or of an optimiser
+            that keeps other things; or there are 2**31 steps or more in all epochs.
     """
-    check_config(config)
-    check_example_types(train)
-    _check_state(state)
+    _check(config, state, train)
     count = train.labels.shape[0]
     steps, rest = divmod(count, config.batch_size)
     epoch = state.step // (steps + bool(rest))
+    whole_run = check_whole("epochs times steps in one", config.epochs * (steps + bool(rest)))
     if config.schedule.follows_run:
-        whole_run = config.epochs * (steps + bool(rest))
         config = replace(config, schedule=replace(config.schedule, steps=whole_run))
     order = jax.random.permutation(jax.random.fold_in(state.key, epoch), count)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
@@ -157,9 +151,35 @@ def train_epoch(
     return _transposed(state), metrics
 
 
-def _check_state(state: Any) -> None:
+def check_trainable(examples: Any, name: str = "examples") -> None:
+    """Checks shapes and dtypes of labelled images to learn from.
+
+    Raises:
+        InputError: as `check_example_types`; or they are the held-out test set.
+    """
+    if isinstance(examples, HeldOut):
+        raise InputError(f"{name} must be Examples; got the held-out test set, which is for evaluate alone")
+    check_example_types(examples)
+
+
+def _check(config: Config, state: Any, examples: Any) -> None:
+    """What can be seen without looking at numbers, so that it works while tracing."""
+    check_config(config)
+    check_trainable(examples)
     if not isinstance(state, TrainState):
         raise SpecError(f"state must be a TrainState; got {type(state).__name__}; init_state makes one")
+    check_params(config.model, state.params)
+    if (config.ema_decay is None) != (state.average is None):
+        raise SpecError(
+            "a state must have an average exactly where its config has an ema_decay; use init_state"
+        )
+    kept: Any = jax.eval_shape(optimizer(config, 0.0, 0.0).init, state.params)
+    ours: Any = jax.tree.structure(kept)
+    if ours != jax.tree.structure(state.opt_state):
+        name = config.optimizer
+        raise SpecError(
+            f"a state must be one of its config's optimizer, {name}; got another's; use init_state"
+        )
 
 
 def _transposed[Tree: (TrainState, Params)](tree: Tree) -> Tree:

@@ -23,8 +23,8 @@ def optimizer(config: Config, learning_rate: Any, weight_decay: Any) -> optax.Gr
     """
     recipe = OPTIMIZERS[config.optimizer.name]
     options = {("eps" if name == "epsilon" else name): value for name, value in config.optimizer.options}
-    if options.get("momentum") == 0:
-        del options["momentum"]  # none at all, rather than one of 0 with a state to carry
+    if recipe.function in ("sgd", "rmsprop") and options["momentum"] == 0:
+        options["momentum"] = None  # rather than one of 0 with a state to carry
     if recipe.decays:
         options["weight_decay"] = weight_decay
     steps = [getattr(optax, recipe.function)(learning_rate, **options)]

@@ -22,6 +22,11 @@ from mnist_jax.cli import main
         (["train", "--preset", "mlp"], "preset must be one of mlp-100, .*; got 'mlp'"),
         (["train", "--dataset", "emnist"], "data set must be one of mnist, .*; got 'emnist'"),
         (["train", "--epochs", "0"], "epochs must be a whole number of at least 1; got 0"),
+        (["train", "--epochs", "99999999999"], "epochs must be a whole number of at most 2,147,483,647; got"),
+        (
+            ["train", "--dataset", "digits", "--epochs", "2000000000", "--schedule", "cosine"],
+            "epochs times steps in one must be a whole number of at most 2,147,483,647; got 86000000000",
+        ),
         (["train", "--epochs", "1.5"], "--epochs.*valid integer.*; got '1.5'; see `mnist-jax train --help`"),
         (["train", "mnist"], r"extra argument\(s\) \(mnist\); see `mnist-jax train --help`"),
         (["train", "--lr", "0.1"], "No such option: --lr.*; see `mnist-jax train --help`"),
@@ -33,9 +38,11 @@ from mnist_jax.cli import main
             r"predict needs, after the model \(seven.png\), pictures or --stdin; got n",
         ),
         (["train", "--batch-size", "-3"], "batch size must be a whole number of at least 1; got -3"),
-        (["train", "--learning-rate", "nan"], "learning rate must be a number, above 0; got nan"),
-        (["train", "--learning-rate", "-1"], "learning rate must be a number, above 0; got -1"),
+        (["train", "--learning-rate", "nan"], "learning rate must be a number, above 1e-37; got nan"),
+        (["train", "--learning-rate", "-1"], "learning rate must be a number, above 1e-37; got -1"),
         (["train", "--weight-decay", "-1"], "weight decay must be a number, at least 0; got -1"),
+        (["train", "--learning-rate", "1e-60"], "learning rate must be a number, above 1e-37; got 1e-60"),
+        (["train", "--optimizer", "adam:epsilon=0"], "adam's epsilon must be .*, above 1e-37; got 0"),
         (["train", "--optimizer", "adams"], "optimizer must be one of adam, .*; got 'adams'"),
         (["train", "--optimizer", "sgd:b1=0.5"], "sgd must have options among momentum, nesterov; got 'b1'"),
         (["train", "--schedule", "cosine:final=2"], "cosine's final must be a number below 1.*; got 2.0"),
@@ -150,7 +157,7 @@ def test_scores_that_are_no_numbers_end_the_run_like_divergence(
         assert main([*arguments, "--learning-rate", rate, "--out", str(tmp_path / rate)]) == 1
         assert "the last finite state is in" in capsys.readouterr().err
     assert main([*arguments, "--learning-rate", "1e39", "--out", str(tmp_path / "x")]) == 2
-    assert "learning rate must be a number below 3.4e+38, above 0; got 1e+39" in capsys.readouterr().err
+    assert "learning rate must be a number below 3.4e+38, above 1e-37; got 1e+39" in capsys.readouterr().err
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,10 +187,11 @@ def test_a_config_that_is_not_the_checkpoints_is_refused(
             "config.model.activations is ['relu']; got ['tanh']",
         ),
         ({"dataset_sha256": "0"}, "in the checkpoint dataset_sha256 is"),
+        ({"hyper": {"learning_rate": 0.1}}, "hyper must have the fields learning_rate, weight_decay"),
         ({"dataset": 5}, "dataset must be str; got 5"),
         ({"seed": True}, "seed must be int; got True"),
-        ({"hyper": {"learning_rate": 10**400}}, "learning rate must be a number, above 0"),
-        ({"hyper": {"learning_rate": "0.1"}}, "learning rate must be a number, above 0; got '0.1'"),
+        ({"hyper": {**original["hyper"], "learning_rate": 10**400}}, "learning rate must be a number, above"),
+        ({"hyper": {**original["hyper"], "learning_rate": "0.1"}}, "above 1e-37; got '0.1'"),
     ):
         (copy / runs.CONFIG).write_text(json.dumps({**original, **change}))
         for command in ("evaluate", "export", "verify"):
@@ -270,12 +278,19 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_a_run(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_a_full_disk_on_resume_keeps_what_was_there(tmp_path: Path) -> None:
     assert run_cli("{cli} train --dataset digits --epochs 1 --out run", tmp_path).returncode == 0
-    before = (tmp_path / "run" / runs.CHECKPOINT).read_bytes()
+    before = contents(tmp_path / "run")
     done = run_cli("ulimit -f 200; {cli} train --resume run --epochs 2", tmp_path)
     assert done.returncode == 2
-    assert (tmp_path / "run" / runs.CHECKPOINT).read_bytes() == before
+    after = contents(tmp_path / "run")
+    wanted = json.loads(after.pop(runs.CONFIG))["config"]["epochs"], json.loads(before.pop(runs.CONFIG))
+    assert wanted[0] == wanted[1]["config"]["epochs"] + 1
+    assert after == before
     assert run_cli("{cli} train --resume run --epochs 2", tmp_path).returncode == 0
 
 

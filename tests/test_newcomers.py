@@ -32,7 +32,98 @@ def at_hand(digits: Dataset) -> SimpleNamespace:
     )
 
 
+HALF = "\ud800"  # of a character
 MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], str]] = {
+    "the test set for a step": (
+        lambda a: mnist_jax.train_step(CONFIG, Hyper(), mnist_jax.init_state(CONFIG, KEY), a.data.test),
+        errors.InputError,
+        "must be Examples; got the held-out test set",
+    ),
+    "the test set for an epoch": (
+        lambda a: mnist_jax.train_epoch(CONFIG, Hyper(), mnist_jax.init_state(CONFIG, KEY), a.data.test),
+        errors.InputError,
+        "must be Examples; got the held-out test set",
+    ),
+    "labels that are no digits": (
+        lambda a: mnist_jax.evaluate(SPEC, a.params, Examples(a.images, a.labels + 77)),
+        errors.InputError,
+        "labels must lie in 0..9; got 77..86",
+    ),
+    "fractions up to 255": (
+        lambda a: mnist_jax.evaluate(SPEC, a.params, Examples(np.float32(a.images), a.labels)),
+        errors.InputError,
+        "float32 images must lie in 0..1; got 0..255",
+    ),
+    "keys for labels": (
+        lambda a: mnist_jax.evaluate(SPEC, a.params, Examples(a.images, jax.random.split(KEY, 20))),
+        errors.InputError,
+        "labels must be integers from 0 to 9; got key",
+    ),
+    "an array for a width": (
+        lambda _: mnist_jax.MLP((np.array([2, 3]),), ("relu",)),
+        errors.SpecError,
+        "a hidden width must be a whole number",
+    ),
+    "an array for a name": (
+        lambda _: mnist_jax.MLP((3,), (np.array(["relu", "tanh"]),)),
+        errors.SpecError,
+        "activation must be one of relu",
+    ),
+    "a network too large": (
+        lambda _: mnist_jax.MLP((1_000_000, 1_000_000), ("relu", "relu")),
+        errors.SpecError,
+        "at most 2,147,483,647 parameters; got 1,000,",
+    ),
+    "a list for a preset": (
+        lambda _: mnist_jax.preset([]),
+        errors.SpecError,
+        r"preset must be one of .*; got \[\]",
+    ),
+    "a number for a folder": (
+        lambda _: mnist_jax.load("mnist", 3),
+        errors.DatasetError,
+        "must be a directory's path; got 3",
+    ),
+    "no name for a folder": (
+        lambda _: mnist_jax.load("mnist", ""),
+        errors.DatasetError,
+        "must be a directory's path; got ''",
+    ),
+    "true for a seed": (
+        lambda _: mnist_jax.load("digits", validation_seed=True),
+        errors.SpecError,
+        "must be a whole number of at least 0; got True",
+    ),
+    "no classes": (
+        lambda a: mnist_onnx.to_onnx(SPEC, a.params, classes=None),
+        errors.SpecError,
+        "classes must be 10 names; got None",
+    ),
+    "a list of facts": (
+        lambda a: mnist_onnx.to_onnx(SPEC, a.params, facts=["a"]),
+        errors.SpecError,
+        r"facts must be a mapping of texts; got \['a'\]",
+    ),
+    "half a character": (
+        lambda a: mnist_onnx.to_onnx(SPEC, a.params, facts={"a": HALF}),
+        errors.SpecError,
+        "facts must be texts; got .*ud800",
+    ),
+    "bytes to save": (
+        lambda a: mnist_onnx.save(a.model.SerializeToString(), "a.onnx"),
+        errors.ModelError,
+        "save takes a model, as to_onnx builds it, and a file's path; got bytes and 'a.onnx'",
+    ),
+    "a negative seed for noise": (
+        lambda a: mnist_onnx.parity(SPEC, a.params, a.model, a.images, seed=-1),
+        errors.InputError,
+        "seed must be a whole number of at least 0; got -1",
+    ),
+    "a zero byte in a name": (
+        lambda _: mnist_onnx.Classifier("a\0b"),
+        errors.ModelError,
+        "it cannot be read: embedded null byte",
+    ),
     "the name in capitals": (
         lambda _: mnist_jax.load("MNIST"),
         errors.SpecError,

@@ -114,7 +114,14 @@ def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
         ({"format": "x"}, "must be of format 1 to 1; got 'x'"),
         ({"config": {}}, "config must have the fields"),
         ({"hyper": {"rate": 1}}, "is damaged"),
-        ({"hyper": {"learning_rate": -1}}, "learning rate must be a number, above 0; got -1"),
+        (
+            {"hyper": {"learning_rate": -1, "weight_decay": 0, "label_smoothing": 0}},
+            "learning rate must be a number, above 1e-37; got -1",
+        ),
+        ({"hyper": [1]}, r"hyper must have the fields learning_rate, .*; got \[1\]"),
+        ({"seed": 10**30}, "seed must be a whole number from 0 to 4294967295; got 1000"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 4294967295; got -1"),
+        ({"preset": "\ud800"}, "config.json is damaged: .*surrogates not allowed"),
         ({"seed": ...}, "it lacks seed"),
     ],
 )
@@ -133,6 +140,20 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path: Path, change: object, m
         path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
     with pytest.raises(RunError, match=message):
         runs.read(folder)
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runs.claim(tmp_path / "run", RUN, {}):
+        pass
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(RunError, match=r"config\.json cannot be read: Permission denied"):
+        runs.read(tmp_path / "run")
 
 
 def test_reopening_takes_away_what_was_half_written_and_nothing_else(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_bad_input_is_refused_before_anything_runs(digits: Dataset, examples: Ex
     for arguments, message in bad:
         with pytest.raises(InputError, match=message):
             fit(CONFIG, *arguments, key=KEY)
-    with pytest.raises(SpecError, match="learning rate must be a number, above 0; got nan"):
+    with pytest.raises(SpecError, match="learning rate must be a number, above 1e-37; got nan"):
         fit(CONFIG, examples, key=KEY, hyper=Hyper(learning_rate=float("nan")))
 
 

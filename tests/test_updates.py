@@ -80,7 +80,8 @@ def test_every_option_is_one_of_optaxs_and_changes_something(name: str, batch: E
     recipe = OPTIMIZERS[name]
     known = inspect.signature(getattr(optax, recipe.function)).parameters
     assert {option.replace("epsilon", "eps") for option in recipe.options} <= set(known)
-    assert recipe.decays == ("weight_decay" in known and name != "adadelta")  # its own would be coupled
+    coupled = {"adadelta", "lars", "novograd"}  # optax's own decay enters what they keep
+    assert recipe.decays == ("weight_decay" in known and name not in coupled)
     hyper, linear = Hyper(0.01, 0.0), MLP((), ())
 
     def ten_steps(options: dict[str, object]) -> object:
@@ -112,6 +113,38 @@ def test_weight_decay_is_decoupled_where_optax_leaves_it_to_us(batch: Examples) 
         stepped, _ = train_step(config, Hyper(0.01, 0.1), init_state(config, KEY), batch)
         updates, _ = theirs.update(grads, theirs.init(state.params), state.params)
         close(stepped.params, optax.apply_updates(state.params, updates))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_never_enters_what_an_optimizer_keeps(name: str, batch: Examples) -> None:
+    config = replace(CONFIG, optimizer=Optimizer(name))
+    with_decay, without = (
+        train_step(config, Hyper(0.01, decay), init_state(config, KEY), batch)[0] for decay in (1.0, 0.0)
+    )
+    close(with_decay.opt_state, without.opt_state, 0)
+    assert not np.array_equal(with_decay.params["Dense_1"]["kernel"], without.params["Dense_1"]["kernel"])
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "rmsprop", "lars"])
+def test_no_momentum_is_the_limit_of_little(name: str, batch: Examples) -> None:
+    def after_two_steps(momentum: float) -> object:
+        config = replace(CONFIG, optimizer=Optimizer(name, {"momentum": momentum}))
+        state = init_state(config, KEY)
+        for _ in range(2):
+            state, _ = train_step(config, Hyper(0.1), state, batch)
+        return state.params
+
+    close(after_two_steps(0), after_two_steps(1e-30))
+
+
+def test_a_state_of_another_optimizer_is_refused(digits: Dataset, batch: Examples) -> None:
+    state = init_state(CONFIG, KEY)
+    for name in ("momentum", "adamw", "lion", "rmsprop"):
+        config = replace(CONFIG, optimizer=Optimizer(name))
+        with pytest.raises(SpecError, match=f"one of its config's optimizer, {name}; got another's"):
+            train_step(config, Hyper(), state, batch)
+        with pytest.raises(SpecError, match=f"one of its config's optimizer, {name}; got another's"):
+            train_epoch(config, Hyper(), state, digits.train)
 
 
 def test_adam_alone_is_named_by_default() -> None:

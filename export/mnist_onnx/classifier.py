@@ -79,7 +79,8 @@ def open_session(data: bytes, name: str = "the model") -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # what goes wrong is raised; warnings would only be printed
     try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        # Without its fallback, which would print, and try again what has just failed.
+        return ort.InferenceSession(data, options, ["CPUExecutionProvider"], enable_fallback=False)
     except Exception as error:  # onnxruntime's own errors have no common base
         raise ModelError(
             f"{name} must be an ONNX file; ONNX Runtime refuses it: {_one_line(error)}"
@@ -158,6 +159,8 @@ def _read(name: str) -> bytes:
         return Path(name).read_bytes()
     except OSError as error:
         raise ModelError(f"{name} must be an ONNX file; it cannot be read: {error.strerror}") from None
+    except ValueError as error:  # of a name that no file can have
+        raise ModelError(f"{name!a} must be an ONNX file; it cannot be read: {error}") from None
 
 
 def _one_line(error: Exception) -> str:

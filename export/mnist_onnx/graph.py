@@ -64,11 +64,13 @@ def to_onnx(
     if output not in ("probabilities", "logits"):
         raise SpecError(f"output must be probabilities or logits; got {output!r}")
     flat = checked_params(spec, params)
-    if len(classes) != CLASSES or not all(isinstance(name, str) for name in classes):
+    if not isinstance(classes, Sequence) or len(classes) != CLASSES or not all(map(_is_text, classes)):
         raise SpecError(f"classes must be {CLASSES} names; got {classes!r}")
+    if facts is not None and not isinstance(facts, Mapping):
+        raise SpecError(f"facts must be a mapping of texts; got {facts!r}")
     for name, fact in (facts or {}).items():
-        if not isinstance(fact, str):
-            raise SpecError(f"facts must be texts; got {fact!r} for {name}")
+        if not _is_text(name) or not _is_text(fact):
+            raise SpecError(f"facts must be texts; got {fact!r} for {name!a}")
 
     nodes: list[NodeProto] = []
     weights: list[TensorProto] = []
@@ -143,6 +145,9 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
             not built the model.
         OSError: a file cannot be written; what was there before still is.
     """
+    if not isinstance(path, str | PathLike) or not isinstance(model, ModelProto):
+        came = f"{type(model).__name__} and {path!r}"
+        raise ModelError(f"save takes a model, as to_onnx builds it, and a file's path; got {came}")
     path = Path(path)
     if path.suffix != ".onnx":
         raise ModelError(f"an ONNX file's name must end in .onnx; got {path}")
@@ -169,6 +174,11 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
     }
     write_atomic(path, data)
     write_atomic(card_path, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a string that a file can hold: no half of a character."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _is_card(path: Path) -> bool:

@@ -7,7 +7,8 @@ import typer
 
 from mnist_jax import runs
 from mnist_jax.cli import options
-from mnist_jax.errors import RunError
+from mnist_jax.errors import MnistJaxError
+from mnist_jax.settings import check_real
 
 
 def export(
@@ -36,7 +37,8 @@ def export(
     params = load_params(run_dir, run)
     try:
         accuracy = runs.read_metrics(run_dir)["test"]["accuracy"]
-    except (RunError, KeyError, TypeError):  # a run that was not finished has no score to tell
+        accuracy = check_real("accuracy", accuracy, 0, 1.01)
+    except (MnistJaxError, KeyError, TypeError):  # a run that was not finished has no score to tell
         accuracy = None
     model = export_run(
         run, params, test_accuracy=accuracy, classes=classes(run.dataset), input=input, output=output

@@ -1,5 +1,6 @@
 """`mnist-jax reproduce`: what was claimed, and what comes out."""
 
+import os
 import statistics
 import time
 from pathlib import Path
@@ -60,6 +61,8 @@ def reproduce(
             raise RunError(f"--out must name a .json or a .md file; got {path}")
         if path.is_dir() or not path.parent.is_dir():
             raise RunError(f"--out must name a file in a directory that exists; got {path}")
+        if not os.access(path.parent, os.W_OK):
+            raise RunError(f"--out must name a file in a directory that can be written; got {path}")
 
     from mnist_jax.cli.process import start_jax
 

@@ -54,8 +54,17 @@ def _read(path: Path, run: runs.Run) -> Begin:
     return Begin(state, history)
 
 
-def train(folder: Path, run: runs.Run, data: "Dataset", begin: Begin, checkpoint_every: int) -> Outcome:
+def train(
+    folder: Path,
+    run: runs.Run,
+    data: "Dataset",
+    begin: Begin,
+    checkpoint_every: int,
+    versions: dict[str, str],
+) -> Outcome:
     """Trains, with a checkpoint every so many epochs and at the end, and then scores, exports and proves.
+
+    What the directory says stays as it is until there is a new checkpoint to say it of.
 
     Raises:
         DivergenceError: the last finite state is in the directory.
@@ -68,24 +77,34 @@ def train(folder: Path, run: runs.Run, data: "Dataset", begin: Begin, checkpoint
             show(record)
             stop = asked_to_stop()
             if stop or record.epoch == run.config.epochs or record.epoch % checkpoint_every == 0:
-                _save(folder, run, state, history)
+                _save(folder, run, state, history, versions)
             return stop
 
         try:
             outcome = experiment.perform(run, data, begin, after_epoch)
         except DivergenceError as error:
-            _save(folder, run, error.state, history)
+            if begin.state is None or len(history) > len(begin.history):
+                _save(folder, run, error.state, history, versions)
             message = f"{error}; the last finite state is in {folder}"
             raise DivergenceError(message, error.state, history) from None
     return outcome
 
 
-def _save(folder: Path, run: runs.Run, state: "TrainState", history: "list[EpochRecord]") -> None:
+def _save(
+    folder: Path,
+    run: runs.Run,
+    state: "TrainState",
+    history: "list[EpochRecord]",
+    versions: dict[str, str],
+) -> None:
+    """Writes the checkpoint, and what goes with it; the scores of an earlier state go."""
     from mnist_jax import checkpoint
 
+    runs.write_config(folder, run, versions)
     metadata = {"run": runs.to_json(run), "history": [asdict(record) for record in history]}
     checkpoint.save(folder / runs.CHECKPOINT, state, metadata)
     runs.write_history(folder, history)
+    (folder / runs.METRICS).unlink(missing_ok=True)
 
 
 def write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """`mnist-jax train`."""
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -121,8 +122,7 @@ def train(
             label_smoothing=label_smoothing,
         )
         check_hyper(hyper)
-        if not 0 <= seed < 2**32:
-            raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
+        runs.check_seed(seed)
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
         run = runs.Run(preset_name, config, hyper, seed, dataset or "mnist", "", fraction)
         start_jax()
@@ -134,16 +134,11 @@ def train(
     with runs.claim(folder, run, versions) if resume is None else runs.reopen(folder):
         begin = session.newest(folder, run)
         done = len(begin.history)
-        if done > run.config.epochs or (done == run.config.epochs and (folder / runs.METRICS).exists()):
-            raise RunError(
-                f"{folder} has done all its epochs ({done}); --epochs {done + 1} or more trains on"
-            )
-        if resume is not None:
-            (folder / runs.METRICS).unlink(missing_ok=True)  # an earlier state's
-            runs.write_config(folder, run, versions)
+        if done > run.config.epochs or (done == run.config.epochs and runs.is_scored(folder, done)):
+            raise RunError(f"{folder} has done all its epochs ({done}); {_for_more(run, done)}")
         parameters = f"{run.config.model.parameters:,} parameters"
         console.note(f"{run.preset} on {run.dataset}: {run.config.model}, {parameters}")
-        outcome = session.train(folder, run, data, begin, checkpoint_every)
+        outcome = session.train(folder, run, data, begin, checkpoint_every, versions)
         metrics = _metrics(run, outcome, time.perf_counter() - started, versions)
         session.write(folder, outcome, metrics)
     if as_json:
@@ -152,7 +147,9 @@ def train(
         _show(folder, metrics)
     if len(outcome.history) < run.config.epochs:
         epochs_done = f"{len(outcome.history)} of {run.config.epochs} epochs"
-        console.note(f"stopped after {epochs_done}; go on with: mnist-jax train --resume {folder}")
+        console.note(
+            f"stopped after {epochs_done}; go on with: mnist-jax train --resume {shlex.quote(str(folder))}"
+        )
     if not outcome.parity.passed:
         raise typer.Exit(1)
 
@@ -167,6 +164,12 @@ def _longer(run: runs.Run, epochs: int | None) -> runs.Run:
             f"spread; got {epochs}; begin a new run for more"
         )
     return replace(run, config=replace(run.config, epochs=epochs))
+
+
+def _for_more(run: runs.Run, done: int) -> str:
+    if run.config.schedule.follows_run:
+        return f"its {run.config.schedule} schedule is spread over them; begin a new run for more"
+    return f"--epochs {done + 1} or more trains on"
 
 
 def _with[Settings: (Config, Hyper)](settings: Settings, **changes: Any) -> Settings:
