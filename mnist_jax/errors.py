@@ -43,6 +43,10 @@ class ModelError(MnistJaxError):
     """An ONNX file is damaged, or is not one of ours."""
 
 
+class RuntimeUnavailableError(ModelError):
+    """Another runtime for ONNX files cannot be installed on this machine."""
+
+
 class DivergenceError(MnistJaxError, ArithmeticError):
     """The loss or a parameter stopped being a finite number during training.
 

@@ -108,11 +108,25 @@ def from_json(values: Mapping[str, Any]) -> Config:
         SpecError: a field is missing, unknown, or holds what it cannot.
     """
     settings = _fields(Config, "config", values)
-    model = settings["model"]
-    network = CNN if isinstance(model, Mapping) and "channels" in model else MLP
-    for name, kind in (("model", network), ("optimizer", Optimizer), ("schedule", Schedule)):
+    for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
         settings[name] = kind(**_fields(kind, name, settings[name]))
-    return Config(**settings)
+    return Config(**settings | {"model": network_from_json(settings["model"])})
+
+
+def network_to_json(spec: Spec) -> dict[str, Any]:
+    """The network as plain values, ready for `json.dump`."""
+    return asdict(spec)
+
+
+def network_from_json(values: Any) -> Spec:
+    """The inverse of `network_to_json`.
+
+    Raises:
+        SpecError: a field is missing, unknown, or holds what it cannot.
+    """
+    kind = CNN if isinstance(values, Mapping) and "channels" in values else MLP
+    network: Spec = kind(**_fields(kind, "model", values))
+    return network
 
 
 def hyper_from_json(values: Any) -> Hyper:

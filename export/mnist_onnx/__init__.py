@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_onnx.classifier import Classifier as Classifier
-    from mnist_onnx.graph import save as save
     from mnist_onnx.graph import to_onnx as to_onnx
     from mnist_onnx.proof import Parity as Parity
     from mnist_onnx.proof import parity as parity
+    from mnist_onnx.storage import load as load
+    from mnist_onnx.storage import save as save
 
 _HOME = {
     "Classifier": "classifier",
     "Parity": "proof",
+    "load": "storage",
     "parity": "proof",
-    "save": "graph",
+    "save": "storage",
     "to_onnx": "graph",
 }
 

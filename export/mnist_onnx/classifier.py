@@ -2,7 +2,6 @@
 
 import json
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,9 @@ import numpy as np
 from mnist_jax.checks import check_images
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.networks import CLASSES, IMAGE_SHAPE
+from mnist_jax.sources import DIGITS
+from mnist_onnx.foreign import Foreign
+from mnist_onnx.sessions import open_session, probabilities, read_bytes, run
 
 # What each entry of the metadata that changes answers may say.
 KNOWN = {
@@ -17,28 +19,42 @@ KNOWN = {
     "input_range": ("0..255", "0..1"),
     "network_output": ("softmax", "sigmoid"),
     "output": ("probabilities", "logits"),
+    "precision": ("float32", "float16", "int8", "int8-static"),
 }
 INPUT_TYPES = {"0..255": "tensor(uint8)", "0..1": "tensor(float)"}
 
 
 class Classifier:
-    """A digit classifier in an ONNX file written by `mnist_onnx.save`.
+    """A digit classifier in an ONNX file: one of ours, or another whose pixels you know.
 
     Attributes:
         labels: the names of the ten classes.
         metadata: all that the file says of itself.
 
+    Args:
+        path: of the file.
+        input_range: for a file that is not ours, and so does not say what pixels it takes: what it wants for
+            black and for white, such as `0..1`, `0..255`, or `-0.4242..2.8215`.
+
     Raises:
-        ModelError: the file is missing, damaged, not ONNX, or not one of ours.
+        ModelError: the file is missing, damaged or not ONNX; it is not ours and no range is given, or ours
+            and one is; or it takes no pictures of 28x28.
+        InputError: the range is none.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], *, input_range: str | None = None) -> None:
         if not isinstance(path, str | PathLike):
             raise ModelError(f"a Classifier is made from a file's path; got {type(path).__name__}")
         self._name = fspath(path)
-        self._session = open_session(_read(self._name), self._name)
-        self.metadata = read_metadata(self._session, self._name)
-        self.labels: list[str] = json.loads(self.metadata["labels"])
+        self._session = open_session(read_bytes(self._name), self._name)
+        self._foreign: Foreign | None = None
+        if input_range is None:
+            self.metadata = read_metadata(self._session, self._name)
+            self.labels: list[str] = json.loads(self.metadata["labels"])
+        else:
+            self._foreign = Foreign(self._session, input_range, self._name)
+            self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+            self.labels = list(DIGITS)
 
     def predict(self, images: Any) -> np.ndarray:
         """What the network answers, float32 `[batch, 10]`: the class is its argmax.
@@ -55,6 +71,8 @@ class Classifier:
         """
         check_images(images)
         images = np.asarray(images)
+        if self._foreign is not None:
+            return self._foreign.predict(images)
         if self.metadata["input_range"] == "0..255" and images.dtype != np.uint8:
             raise InputError(
                 "this file takes uint8 images, 0 to 255; got float32; pass the pixels as they are, "
@@ -62,50 +80,10 @@ class Classifier:
             )
         if self.metadata["input_range"] == "0..1" and images.dtype == np.uint8:
             images = images * np.float32(1 / 255)
-        (answer,) = run(self._session, images, None, self._name)
+        (answer,) = run(self._session, {"images": images[:, None]}, None, self._name)
         if self.metadata["output"] == "logits":
-            answer = _probabilities(answer, self.metadata["network_output"])
+            answer = probabilities(answer, self.metadata["network_output"])
         return answer
-
-
-def open_session(data: bytes, name: str = "the model") -> Any:
-    """An ONNX Runtime session on the CPU, for the bytes of a file.
-
-    Raises:
-        ModelError: it is damaged or not ONNX.
-    """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # what goes wrong is raised; warnings would only be printed
-    try:
-        # Without its fallback, which would print, and try again what has just failed.
-        return ort.InferenceSession(data, options, ["CPUExecutionProvider"], enable_fallback=False)
-    except Exception as error:  # onnxruntime's own errors have no common base
-        raise ModelError(
-            f"{name} must be an ONNX file; ONNX Runtime refuses it: {_one_line(error)}"
-        ) from None
-
-
-def run(
-    session: Any, images: np.ndarray, outputs: list[str] | None, name: str = "the model"
-) -> list[np.ndarray]:
-    """The outputs for images `[batch, 28, 28]`, each float32 `[batch, 10]`.
-
-    Raises:
-        ModelError: the graph fails, or puts out something else.
-    """
-    try:
-        found: list[np.ndarray] = session.run(outputs, {"images": images[:, None]})
-    except Exception as error:
-        raise ModelError(f"{name} cannot be run on {len(images)} images: {_one_line(error)}") from None
-    for array in found:
-        if array.shape != (len(images), CLASSES) or array.dtype != np.float32:
-            raise ModelError(
-                f"{name} must put out float32 [{len(images)}, {CLASSES}]; "
-                f"got {array.dtype} {list(array.shape)}"
-            )
-    return found
 
 
 def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
@@ -121,7 +99,7 @@ def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
     if missing := sorted({*KNOWN, "labels"} - set(metadata)):
         raise ModelError(
             f"{name} must be a file written by mnist-jax, which says what pixels it takes; "
-            f"its metadata lacks {', '.join(missing)}"
+            f"its metadata lacks {', '.join(missing)}; if you know the file, say so by an input range"
         )
     for key, values in KNOWN.items():
         if metadata[key] not in values:
@@ -152,23 +130,3 @@ def _are_labels(text: str) -> bool:
         and len(labels) == CLASSES
         and all(isinstance(label, str) for label in labels)
     )
-
-
-def _read(name: str) -> bytes:
-    try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise ModelError(f"{name} must be an ONNX file; it cannot be read: {error.strerror}") from None
-    except ValueError as error:  # of a name that no file can have
-        raise ModelError(f"{name!a} must be an ONNX file; it cannot be read: {error}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
-    if kind == "sigmoid":
-        return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)  # never overflows
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

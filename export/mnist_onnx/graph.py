@@ -6,12 +6,9 @@ such pictures, so that nothing is transposed when it runs; no shape arithmetic; 
 parameters give the same bytes.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +16,11 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnist_jax import arrays
 from mnist_jax.checks import check_params, check_spec
-from mnist_jax.errors import ModelError, SpecError
-from mnist_jax.files import write_atomic
+from mnist_jax.errors import SpecError
 from mnist_jax.networks import CLASSES, CNN, Spec
 from mnist_jax.sources import DIGITS
+from mnist_jax.specs import network_to_json
+from mnist_onnx.weights import to_file
 
 OPSET = 17
 IR_VERSION = 8
@@ -72,49 +70,34 @@ def to_onnx(
         if not _is_text(name) or not _is_text(fact):
             raise SpecError(f"facts must be texts; got {fact!r} for {name!a}")
 
-    nodes: list[NodeProto] = []
-    weights: list[TensorProto] = []
-
-    def constant(name: str, value: Any) -> str:
-        weights.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
-        return name
-
-    def node(op: str, inputs: list[str], result: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [result], name=result, **attributes))
-        return result
-
+    graph = _Graph(to_file(spec, flat))
     pixels = "images"
     if input == "uint8":
-        pixels = node("Cast", [pixels], "cast", to=TensorProto.FLOAT)
-        pixels = node("Mul", [pixels, constant("scale", np.float32(1 / 255))], "scaled")
+        pixels = graph.node("Cast", [pixels], "cast", to=TensorProto.FLOAT)
+        pixels = graph.node("Mul", [pixels, graph.constant("scale", 1 / 255)], "scaled")
     if isinstance(spec, CNN):
-        pixels = _convolutions(spec, flat, pixels, node, constant)
-    value = node("Flatten", [pixels], "pixels", axis=1)
+        pixels = _convolutions(graph, spec, pixels)
+    value = graph.node("Flatten", [pixels], "pixels", axis=1)
 
     for index in range(len(spec.widths) - 1):
         layer, last = f"Dense_{index}", index == len(spec.activations)
-        rows = flat[f"{layer}/kernel"]
-        if isinstance(spec, CNN) and index == 0:
-            rows = _channels_first(spec, rows)
-        kernel = constant(f"{layer}.weight", rows.T)
-        bias = constant(f"{layer}.bias", flat[f"{layer}/bias"])
-        value = node("Gemm", [value, kernel, bias], "logits" if last else f"{layer}.out", transB=1)
+        inputs = [value, *graph.parameters(layer)]
+        value = graph.node("Gemm", inputs, "logits" if last else f"{layer}.out", transB=1)
         if not last:
-            value = _activate(spec.activations[index], value, node, constant)
+            value = _activate(graph, spec.activations[index], value)
     if output == "probabilities":
         final = {"axis": -1} if spec.output == "softmax" else {}
-        value = node(spec.output.capitalize(), [value], "probabilities", **final)
+        value = graph.node(spec.output.capitalize(), [value], "probabilities", **final)
 
     dtype = TensorProto.UINT8 if input == "uint8" else TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "mnist_jax",
-        [helper.make_tensor_value_info("images", dtype, ["batch", 1, 28, 28])],
-        [helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", 10])],
-        weights,
-    )
     model = helper.make_model(
-        graph,
+        helper.make_graph(
+            graph.nodes,
+            "mnist_jax",
+            [helper.make_tensor_value_info("images", dtype, ["batch", 1, 28, 28])],
+            [helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", 10])],
+            graph.tensors,
+        ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="mnist-jax",
@@ -129,112 +112,71 @@ def to_onnx(
             "format": FORMAT,
             "input_range": "0..255" if input == "uint8" else "0..1",
             "labels": json.dumps(list(classes)),
+            "network": json.dumps(network_to_json(spec)),
             "network_output": spec.output,
             "output": output,
             "parameters_sha256": arrays.digest(flat),
+            "precision": "float32",
         },
     )
     return model
 
 
-def save(model: ModelProto, path: str | PathLike[str]) -> None:
-    """Writes the file, and beside it a `.json` with all it says of itself, for runtimes that can't read that.
+class _Graph:
+    """A graph while it grows; each method gives the name of what it has added."""
 
-    Raises:
-        ModelError: `path` does not end in `.onnx`; the `.json` is there and is something else; `to_onnx` has
-            not built the model.
-        OSError: a file cannot be written; what was there before still is.
-    """
-    if not isinstance(path, str | PathLike) or not isinstance(model, ModelProto):
-        came = f"{type(model).__name__} and {path!r}"
-        raise ModelError(f"save takes a model, as to_onnx builds it, and a file's path; got {came}")
-    path = Path(path)
-    if path.suffix != ".onnx":
-        raise ModelError(f"an ONNX file's name must end in .onnx; got {path}")
-    facts = {entry.key: entry.value for entry in model.metadata_props}
-    if "parameters_sha256" not in facts:
-        raise ModelError("a model to save must be one that to_onnx has built; got another")
-    card_path = path.with_suffix(".json")
-    if card_path.exists() and not _is_card(card_path):
-        raise ModelError(
-            f"{card_path} would be overwritten, which describes no ONNX file; choose another name"
-        )
-    data = model.SerializeToString(deterministic=True)
-    card = {
-        **facts,
-        "labels": json.loads(facts["labels"]),
-        "file": path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "bytes": len(data),
-        "opset": model.opset_import[0].version,
-        "ir_version": model.ir_version,
-        "inputs": [_describe(value) for value in model.graph.input],
-        "outputs": [_describe(value) for value in model.graph.output],
-        "producer": f"{model.producer_name} {model.producer_version}",
-    }
-    write_atomic(path, data)
-    write_atomic(card_path, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.nodes: list[NodeProto] = []
+        self.tensors: list[TensorProto] = []
+        self._weights = weights
+
+    def node(self, op: str, inputs: Sequence[str], result: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [result], name=result, **attributes))
+        return result
+
+    def constant(self, name: str, value: Any) -> str:
+        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
+        return name
+
+    def parameters(self, layer: str) -> list[str]:
+        return [self.constant(name, self._weights[name]) for name in (f"{layer}.weight", f"{layer}.bias")]
 
 
-def _is_text(value: Any) -> bool:
-    """Whether it is a string that a file can hold: no half of a character."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def _is_card(path: Path) -> bool:
-    """Whether `save` has written that `.json` file."""
-    try:
-        card = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(card, dict) and "parameters_sha256" in card
-
-
-def _describe(value: Any) -> dict[str, Any]:
-    tensor = value.type.tensor_type
-    return {
-        "name": value.name,
-        "dtype": helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
-        "shape": [axis.dim_param or axis.dim_value for axis in tensor.shape.dim],
-    }
-
-
-def _convolutions(spec: CNN, flat: dict[str, np.ndarray], value: str, node: Any, constant: Any) -> str:
+def _convolutions(graph: _Graph, spec: CNN, value: str) -> str:
     """Adds convolutions, activations and pooling; returns the name of the last picture."""
     before, after = (spec.kernel - 1) // 2, spec.kernel // 2
     pool = {"average": "AveragePool", "max": "MaxPool"}[spec.pool]
     for index, padding in enumerate(spec.padding):
         layer = f"Conv_{index}"
-        kernel = constant(f"{layer}.weight", flat[f"{layer}/kernel"].transpose(3, 2, 0, 1))
-        bias = constant(f"{layer}.bias", flat[f"{layer}/bias"])
+        inputs = [value, *graph.parameters(layer)]
         pads = [before, before, after, after] if padding == "same" else [0, 0, 0, 0]
         shape = [spec.kernel, spec.kernel]
-        value = node("Conv", [value, kernel, bias], f"{layer}.out", kernel_shape=shape, pads=pads)
-        value = _activate(spec.activation, value, node, constant)
-        value = node(pool, [value], f"{layer}.pooled", kernel_shape=[2, 2], strides=[2, 2])
+        value = graph.node("Conv", inputs, f"{layer}.out", kernel_shape=shape, pads=pads)
+        value = _activate(graph, spec.activation, value)
+        value = graph.node(pool, [value], f"{layer}.pooled", kernel_shape=[2, 2], strides=[2, 2])
     return value
 
 
-def _channels_first(spec: CNN, rows: np.ndarray) -> np.ndarray:
-    """A dense kernel's rows, one for each pixel and channel, in the order of ONNX's pictures."""
-    side, channels = spec.convolved[-1] // 2, spec.channels[-1]
-    return rows.reshape(side, side, channels, -1).transpose(2, 0, 1, 3).reshape(rows.shape)
-
-
-def _activate(activation: str, value: str, node: Any, constant: Any) -> str:
+def _activate(graph: _Graph, activation: str, value: str) -> str:
     """Adds the activation's nodes; returns the name of their result."""
     if activation != "gelu":
-        return str(node(activation.capitalize(), [value], f"{value}.{activation}"))
+        return graph.node(activation.capitalize(), [value], f"{value}.{activation}")
     # Opset 17 has no Gelu, so JAX's tanh form is written out: x / 2 * (1 + tanh(c * (x + 0.044715 x^3))).
-    square = node("Mul", [value, value], f"{value}.square")
-    cube = node("Mul", [square, value], f"{value}.cube")
-    small = node("Mul", [cube, constant(f"{value}.cubic", 0.044715)], f"{value}.small")
-    total = node("Add", [value, small], f"{value}.sum")
-    inner = node("Mul", [total, constant(f"{value}.slope", np.sqrt(2 / np.pi))], f"{value}.inner")
-    squashed = node("Tanh", [inner], f"{value}.tanh")
-    raised = node("Add", [squashed, constant(f"{value}.one", 1)], f"{value}.raised")
-    share = node("Mul", [raised, constant(f"{value}.half", 0.5)], f"{value}.share")
-    return str(node("Mul", [value, share], f"{value}.gelu"))
+    square = graph.node("Mul", [value, value], f"{value}.square")
+    cube = graph.node("Mul", [square, value], f"{value}.cube")
+    small = graph.node("Mul", [cube, graph.constant(f"{value}.cubic", 0.044715)], f"{value}.small")
+    total = graph.node("Add", [value, small], f"{value}.sum")
+    slope = graph.constant(f"{value}.slope", np.sqrt(2 / np.pi))
+    inner = graph.node("Mul", [total, slope], f"{value}.inner")
+    squashed = graph.node("Tanh", [inner], f"{value}.tanh")
+    raised = graph.node("Add", [squashed, graph.constant(f"{value}.one", 1)], f"{value}.raised")
+    share = graph.node("Mul", [raised, graph.constant(f"{value}.half", 0.5)], f"{value}.share")
+    return graph.node("Mul", [value, share], f"{value}.gelu")
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a string that a file can hold: no half of a character."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def checked_params(spec: Spec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -1,14 +1,21 @@
 """`mnist-jax export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnist_jax import runs
-from mnist_jax.cli import options
+from mnist_jax.cli import console, options
 from mnist_jax.errors import MnistJaxError
-from mnist_jax.settings import check_real
+from mnist_jax.settings import check_one_of, check_real
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+USUAL = "uint8", "probabilities", "float32"
+CALIBRATION = 1000  # training images whose activations set the ranges of int8-static
 
 
 def export(
@@ -19,12 +26,23 @@ def export(
     output: Annotated[
         str, typer.Option(metavar="probabilities|logits", help="What the file puts out.")
     ] = "probabilities",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="P",
+            help="float32; or smaller files: float16, int8 (weights), int8-static (activations too).",
+        ),
+    ] = "float32",
+    data_dir: options.DataDir = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="(default: RUN_DIR/model.onnx, or its name with the options)"),
     ] = None,
 ) -> None:
     """Write a run's network as an ONNX file, with a .json of the same name beside it.
+
+    A smaller file is compared with the float32 one on the whole test set first, and what it costs is told. If
+    it is not what it must be, it is not written, and the exit code is 1.
 
     Example: mnist-jax export runs/my-run --input float32 --output logits
     """
@@ -43,7 +61,41 @@ def export(
     model = export_run(
         run, params, test_accuracy=accuracy, classes=classes(run.dataset), input=input, output=output
     )
-    plain = (input, output) == ("uint8", "probabilities")
-    path = out or run_dir / (runs.MODEL if plain else f"model-{input}-{output}.onnx")
+    options_given = (input, output, precision)
+    named = [given for given, usual in zip(options_given, USUAL, strict=True) if given != usual]
+    path = out or run_dir / ("-".join(["model", *named]) + ".onnx")
+    if precision != "float32":
+        model = _smaller(run, params, model, precision, data_dir)
     mnist_onnx.save(model, path)
     print(f"{path} ({path.stat().st_size:,} bytes) and {path.with_suffix('.json').name}")  # noqa: T201
+
+
+def _smaller(run: runs.Run, params: Any, model: "ModelProto", precision: Any, data_dir: Path | None) -> Any:
+    """The model in fewer bits, once it is known to be what it must be; tells what that costs."""
+    from mnist_onnx.quantize import PRECISIONS, cost, quantize
+
+    check_one_of("precision", precision, ("float32", *PRECISIONS))
+    from mnist_jax.cli.process import start_jax
+
+    start_jax()
+    from mnist_jax.cli.experiment import load_for
+    from mnist_onnx.proof import parity
+
+    data = load_for(run, data_dir)
+    smaller = quantize(model, precision, images=data.train.images[:CALIBRATION])
+    before, after = (value.SerializeToString(deterministic=True) for value in (model, smaller))
+    paid = cost(before, after, data.test)
+    proof = {**parity(run.config.model, params, smaller, data.test.images)._asdict(), "precision": precision}
+    console.line("ONNX", console.proof(proof))
+    lost = f"{paid.flips:,} of {paid.n:,} other than in float32, by up to {paid.max_abs_difference:.1e}"
+    scores = [console.percent(score) for score in (paid.accuracy_before, paid.accuracy_after)]
+    console.line("answers", lost)
+    console.line("accuracy", f"{scores[0]} before, {scores[1]} after")
+    console.line("size", f"{paid.bytes_after / paid.bytes_before:.0%} of {paid.bytes_before:,} bytes")
+    if not proof["passed"]:
+        console.complain("nothing was written: the smaller file does not answer as it must")
+        raise typer.Exit(1)
+    for entry in smaller.metadata_props:
+        if entry.key == "test_accuracy":
+            entry.value = str(paid.accuracy_after)
+    return smaller

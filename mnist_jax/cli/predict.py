@@ -46,6 +46,13 @@ def predict(
     save_prepared: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the 28x28 of one picture as a PNG.")
     ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW..HIGH",
+            help="For somebody else's file: what it takes for black and for white, such as 0..1.",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print a line per picture, for spreadsheets.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -61,7 +68,7 @@ def predict(
         raise ImageError(f"predict needs, after the model ({model}), pictures or --stdin; got {came}")
     from mnist_onnx import Classifier
 
-    classifier = Classifier(model / runs.MODEL if model.is_dir() else model)
+    classifier = Classifier(model / runs.MODEL if model.is_dir() else model, input_range=input_range)
     prepared = list(_from_stdin() if stdin else _from_files(pictures or []))
     answers = list(_answer(classifier, prepared))
     if save_prepared is not None:

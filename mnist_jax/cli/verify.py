@@ -24,6 +24,13 @@ def verify(
         Path | None,
         typer.Option("--run", metavar="RUN_DIR", help="The run that FILE.onnx was exported from."),
     ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask another runtime, such as opencv or chromium, installed into the cache at first.",
+        ),
+    ] = None,
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
 ) -> None:
@@ -50,8 +57,10 @@ def verify(
 
     start_jax()
     from mnist_jax.cli.experiment import load_for, load_params
-    from mnist_onnx.classifier import open_session, read_metadata
-    from mnist_onnx.proof import parity
+    from mnist_onnx.classifier import read_metadata
+    from mnist_onnx.proof import Parity, parity, question
+    from mnist_onnx.runtimes import Examination, examine
+    from mnist_onnx.sessions import open_session
 
     params = load_params(folder, run)
     data = load_for(run, data_dir)
@@ -60,11 +69,24 @@ def verify(
         raise ModelError(
             f"{path}: labels in its metadata must be {list(data.classes)}; got {metadata['labels']}"
         )
-    result = parity(run.config.model, params, model, data.test.images)
-    found = {"file": str(path), "run": str(folder), "dataset": data.name, **console.finite(result._asdict())}
+    result: Parity | Examination
+    if runtime is None:
+        result = parity(run.config.model, params, model, data.test.images)
+    else:
+        result = examine(runtime, path, question(run.config.model, params, metadata, data.test.images))
+    found = {
+        "file": str(path),
+        "run": str(folder),
+        "dataset": data.name,
+        "precision": metadata["precision"],
+        **console.finite(result._asdict()),
+    }
     if as_json:
         console.print_json(found)
+    elif isinstance(result, Examination) and not result.version:
+        print(f"{path}: {result.reason}")  # noqa: T201
     else:
-        print(f"{path} {console.proof(found)}")  # noqa: T201
+        where = f"in {runtime} {result.version} " if isinstance(result, Examination) else ""
+        print(f"{path} {where}{console.proof(found)}")  # noqa: T201
     if not result.passed:
         raise typer.Exit(1)

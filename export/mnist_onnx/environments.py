@@ -1,0 +1,105 @@
+"""Environments for other runtimes' programs, made when they are first asked for, in the user's cache.
+
+The programs are in `export/runtimes`, in the wheel in `mnist_onnx/programs`.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from mnist_jax.errors import RuntimeUnavailableError
+from mnist_jax.store import cache_folder
+
+_HERE = Path(__file__).parent
+PROGRAMS = next(folder for folder in (_HERE / "programs", _HERE.parent / "runtimes") if folder.is_dir())
+
+
+class Runtime(NamedTuple):
+    """A runtime: the program that asks it, and what that needs installed.
+
+    Attributes:
+        program: a file in `PROGRAMS`.
+        pip, npm: the packages that it was seen to work with.
+        needs: programs that must be on the machine already.
+        python: the version of Python, where it can't be ours.
+    """
+
+    program: str
+    pip: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    python: str = ""
+
+
+def environment(name: str, runtime: Runtime) -> Path:
+    """The folder with all that a runtime needs, made where it is not there yet.
+
+    Raises:
+        RuntimeUnavailableError: something can't be installed.
+    """
+    import filelock
+
+    for tool in runtime.needs:
+        _check_there(tool, name)
+    wanted = json.dumps([runtime, platform.python_version()])
+    folder = cache_folder() / "runtimes" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            for command in _steps(runtime, folder):
+                _install(command, name)
+            (folder / "done").touch()
+    return folder
+
+
+def _steps(runtime: Runtime, folder: Path) -> "list[list[str]]":
+    """The commands that make an environment."""
+    steps = []
+    if runtime.pip:
+        uv = os.environ.get("UV", "uv")  # as `uv run` says where it is
+        python = str(folder / "bin" / "python")
+        wanted = runtime.python or sys.executable
+        steps.append(
+            [uv, "venv", "--quiet", "--no-project", "--seed", "--clear", "--python", wanted, str(folder)]
+        )
+        steps.append([python, "-m", "pip", "install", "--quiet", *runtime.pip])
+    if runtime.npm:
+        npm = ["npm", "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund"]
+        steps.append([*npm, *runtime.npm])
+    if runtime.program.endswith(".cpp"):
+        steps.append(["sh", str(PROGRAMS / "build.sh"), str(PROGRAMS / runtime.program), str(folder)])
+    return steps
+
+
+def _install(command: list[str], name: str) -> None:
+    _check_there(command[0], name)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = reason(done.stderr, done.returncode)
+        raise RuntimeUnavailableError(
+            f"{name} cannot be installed here; {Path(command[0]).name} says: {said}"
+        )
+
+
+def _check_there(tool: str, name: str) -> None:
+    if shutil.which(tool) is None:
+        raise RuntimeUnavailableError(f"{name} needs {tool}, which is not on this machine; install it")
+
+
+def reason(said: str, code: int) -> str:
+    """What a program that failed said last, in one line: its error, as Python, Node.js and pip name it."""
+    lines = said.splitlines()
+    named = [index for index, line in enumerate(lines) if re.match(r"[\w.]+: \S", line)]
+    if named:
+        rest = itertools.takewhile(lambda line: not line.lstrip().startswith("at "), lines[named[-1] :])
+        return " ".join(" ".join(rest).split())[:300]
+    errors = [line for line in lines if "rror" in line] or lines[-1:]
+    return errors[0].strip()[:300] if errors else f"nothing, and ended with {code}"

@@ -1,0 +1,75 @@
+"""ONNX Runtime: a file's bytes, asked on the CPU; what goes wrong is one line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_jax.errors import ModelError
+from mnist_jax.networks import CLASSES
+
+
+def open_session(data: bytes, name: str = "the model") -> Any:
+    """An ONNX Runtime session on the CPU, for the bytes of a file.
+
+    Raises:
+        ModelError: it is damaged or not ONNX.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # what goes wrong is raised; warnings would only be printed
+    try:
+        # Without its fallback, which would print, and try again what has just failed.
+        return ort.InferenceSession(data, options, ["CPUExecutionProvider"], enable_fallback=False)
+    except Exception as error:  # onnxruntime's own errors have no common base
+        raise ModelError(
+            f"{name} must be an ONNX file; ONNX Runtime refuses it: {_one_line(error)}"
+        ) from None
+
+
+def run(
+    session: Any, feed: dict[str, np.ndarray], outputs: list[str] | None, name: str = "the model"
+) -> list[np.ndarray]:
+    """The outputs for an input `[batch, ...]` by its name, each float32 `[batch, 10]`.
+
+    Raises:
+        ModelError: the graph fails, or puts out something else.
+    """
+    (count,) = {len(array) for array in feed.values()}
+    try:
+        found: list[np.ndarray] = session.run(outputs, feed)
+    except Exception as error:
+        raise ModelError(f"{name} cannot be run on {count} images: {_one_line(error)}") from None
+    for array in found:
+        if array.shape != (count, CLASSES) or array.dtype != np.float32:
+            raise ModelError(
+                f"{name} must put out float32 [{count}, {CLASSES}]; got {array.dtype} {list(array.shape)}"
+            )
+    return found
+
+
+def read_bytes(name: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{name} must be an ONNX file; it cannot be read: {error.strerror}") from None
+    except ValueError as error:  # of a name that no file can have
+        raise ModelError(f"{name!a} must be an ONNX file; it cannot be read: {error}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
+    """What `softmax` or `sigmoid` makes of logits, float32 `[batch, 10]`."""
+    if kind == "sigmoid":
+        return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)  # never overflows
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -1,0 +1,141 @@
+"""A model and its file: written with a card beside it, and read back into JAX, bit for bit."""
+
+import hashlib
+import json
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from mnist_jax import arrays
+from mnist_jax.errors import ModelError
+from mnist_jax.files import write_atomic
+from mnist_jax.networks import Spec
+from mnist_jax.specs import network_from_json
+from mnist_onnx.classifier import KNOWN
+from mnist_onnx.graph import to_onnx
+from mnist_onnx.sessions import read_bytes
+from mnist_onnx.weights import from_file
+
+OURS = {*KNOWN, "labels", "network", "parameters_sha256"}
+
+
+def save(model: ModelProto, path: str | PathLike[str]) -> None:
+    """Writes the file, and beside it a `.json` with all it says of itself, for runtimes that can't read that.
+
+    Raises:
+        ModelError: `path` does not end in `.onnx`; the `.json` is there and is something else; `to_onnx` has
+            not built the model.
+        OSError: a file cannot be written; what was there before still is.
+    """
+    if not isinstance(path, str | PathLike) or not isinstance(model, ModelProto):
+        came = f"{type(model).__name__} and {path!r}"
+        raise ModelError(f"save takes a model, as to_onnx builds it, and a file's path; got {came}")
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ModelError(f"an ONNX file's name must end in .onnx; got {path}")
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    if "parameters_sha256" not in facts:
+        raise ModelError("a model to save must be one that to_onnx has built; got another")
+    card_path = path.with_suffix(".json")
+    if card_path.exists() and not _is_card(card_path):
+        raise ModelError(
+            f"{card_path} would be overwritten, which describes no ONNX file; choose another name"
+        )
+    data = model.SerializeToString(deterministic=True)
+    card = {
+        **facts,
+        "labels": json.loads(facts["labels"]),
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "opset": model.opset_import[0].version,
+        "ir_version": model.ir_version,
+        "inputs": [_describe(value) for value in model.graph.input],
+        "outputs": [_describe(value) for value in model.graph.output],
+        "producer": f"{model.producer_name} {model.producer_version}",
+    }
+    write_atomic(path, data)
+    write_atomic(card_path, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def load(path: str | PathLike[str]) -> tuple[Spec, dict[str, Any]]:
+    """Reads a float32 file that `save` wrote back into JAX, such as to train it further.
+
+    Nothing is taken on trust: `to_onnx` must make the same graph again of what was read.
+
+    Returns:
+        The network and its parameters, a nested dict of NumPy arrays, bit for bit those that were exported.
+
+    Raises:
+        ModelError: the file is missing, damaged, not one of ours, or its weights have been rounded.
+    """
+    name = fspath(path)
+    model = parse(read_bytes(name), name)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    if missing := sorted(OURS - set(facts)):
+        raise ModelError(
+            f"{name} must be a file written by mnist-jax; its metadata lacks {', '.join(missing)}"
+        )
+    if facts["precision"] != "float32":
+        raise ModelError(
+            f"{name} must hold float32 weights; got {facts['precision']}, of which the rest was lost in "
+            "rounding; load the float32 file of the same network"
+        )
+    try:
+        spec = network_from_json(json.loads(facts["network"]))
+        tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        params = arrays.unflatten(from_file(spec, tensors))
+        again = to_onnx(
+            spec,
+            params,
+            input="uint8" if facts["input_range"] == "0..255" else "float32",
+            output=facts["output"],
+            classes=json.loads(facts["labels"]),
+            facts={key: value for key, value in facts.items() if key not in OURS},
+        )
+    except (KeyError, ValueError, TypeError, RecursionError) as error:  # SpecError among them
+        raise ModelError(f"{name} is damaged: {' '.join(str(error).split())}") from None
+    told = {entry.key: entry.value for entry in again.metadata_props}
+    if told != facts or again.graph != model.graph:
+        raise ModelError(f"{name} is damaged: its graph is not the one of what its metadata says")
+    return spec, params
+
+
+def parse(data: bytes, name: str = "the model") -> ModelProto:
+    """The model in a file's bytes, all of it: nothing is read from other files.
+
+    Raises:
+        ModelError: it is not ONNX, or would have its weights in another file.
+    """
+    try:
+        model = onnx.load_from_string(data)
+    except DecodeError:
+        raise ModelError(f"{name} must be an ONNX file; it is none, or it is damaged") from None
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise ModelError(
+                f"{name} must hold its own weights; those of {tensor.name!a} are in another file"
+            )
+    return model
+
+
+def _is_card(path: Path) -> bool:
+    """Whether `save` has written that `.json` file."""
+    try:
+        card = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(card, dict) and "parameters_sha256" in card
+
+
+def _describe(value: Any) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    return {
+        "name": value.name,
+        "dtype": helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
+        "shape": [axis.dim_param or axis.dim_value for axis in tensor.shape.dim],
+    }

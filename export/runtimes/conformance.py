@@ -1,0 +1,174 @@
+"""Which runtimes give a run's network the answers that JAX gives: a table.
+
+uv run python export/runtimes/conformance.py RUN_DIR...
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnist_jax import machine, runs
+from mnist_jax.cli import options
+from mnist_jax.cli.console import complain, finite, note, results
+from mnist_jax.cli.process import settle, start_jax
+from mnist_jax.errors import MnistJaxError, RuntimeUnavailableError
+from mnist_jax.files import write_atomic
+from mnist_onnx.graph import Input, Output
+from mnist_onnx.quantize import PRECISIONS, Precision, quantize
+from mnist_onnx.runtimes import RUNTIMES
+
+# Every form in float32, and the one that most people take in fewer bits.
+EXACT: list[tuple[Input, Output, None]] = [
+    ("uint8", "probabilities", None),
+    ("uint8", "logits", None),
+    ("float32", "probabilities", None),
+    ("float32", "logits", None),
+]
+SMALLER: list[tuple[Input, Output, Precision]] = [("uint8", "probabilities", p) for p in PRECISIONS]
+COLUMNS = ("runtime", "version", "loads", "batches", "same answers", "largest difference", "s", "verdict")
+
+
+def conformance(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Runs that `train` wrote.")],
+    runtime: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="One to ask; may be repeated. (default: all)")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the table goes, as .md and .json.")
+    ] = Path(),
+    data_dir: options.DataDir = None,
+) -> None:
+    """Ask every runtime for all answers, to all forms of each run's file, and compare with JAX.
+
+    Ends with exit code 1 if one answers wrong where it answers in float32. One that can't be installed here
+    is reported as not run.
+
+    Example: uv run python export/runtimes/conformance.py runs/my-run --runtime opencv --runtime tract
+    """
+    names = tuple(dict.fromkeys(runtime or RUNTIMES))
+    start_jax()
+    rows = [row for folder in run_dirs for row in examine_run(folder, names, data_dir)]
+    exact = [row for row in rows if row["precision"] == "float32"]
+    tables = [
+        table(COLUMNS, (summary(name, [row for row in exact if row["runtime"] == name]) for name in names)),
+        legend(rows),
+        table(
+            ("runtime", *PRECISIONS),
+            ((name, *(verdict(rows, name, precision) for precision in PRECISIONS)) for name in names),
+        ),
+        f"{time.strftime('%Y-%m-%d')}, {machine.device()}; jax {machine.versions()['jax']}.",
+    ]
+    write_atomic(out / "conformance.md", ("\n\n".join(tables) + "\n").encode())
+    write_atomic(out / "conformance.json", (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode())
+    results().print("\n\n".join(tables))
+    if any(row["ran"] and not row["passed"] for row in exact):
+        raise typer.Exit(1)
+
+
+def examine_run(folder: Path, names: Iterable[str], data_dir: Path | None) -> Iterator[dict[str, Any]]:
+    """A row for each runtime and each form of the run's file."""
+    from mnist_jax.cli.experiment import export_run, load_for, load_params
+    from mnist_onnx.proof import question
+    from mnist_onnx.runtimes import examine
+
+    run = runs.read(folder)
+    params, data = load_params(folder, run), load_for(run, data_dir)
+    with tempfile.TemporaryDirectory() as work:
+        for input_, output, precision in (*EXACT, *SMALLER):
+            model = export_run(
+                run, params, test_accuracy=None, classes=data.classes, input=input_, output=output
+            )
+            if precision is not None:
+                model = quantize(model, precision, images=data.train.images[:1000])
+            path = Path(work) / "model.onnx"
+            path.write_bytes(model.SerializeToString())
+            facts = {entry.key: entry.value for entry in model.metadata_props}
+            asked = question(run.config.model, params, facts, data.test.images)
+            form = {
+                "preset": run.preset,
+                "input": input_,
+                "output": output,
+                "precision": precision or "float32",
+            }
+            for name in names:
+                note(f"{folder.name}: {', '.join(form.values())} in {name}")
+                try:
+                    found = finite(examine(name, path, asked)._asdict())
+                    yield {"runtime": name, "ran": True} | form | found
+                except RuntimeUnavailableError as error:
+                    yield {"runtime": name, "ran": False, "passed": False, "reason": str(error)} | form
+
+
+def table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Markdown."""
+    heading = list(columns)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, ["---"] * len(heading), *lines))
+
+
+def summary(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """A line of the table: the worst of a runtime's rows."""
+    ran = [row for row in rows if row["ran"]]
+    if not ran:
+        return (name, *[""] * (len(COLUMNS) - 2), f"not run: {rows[0]['reason']}")
+    good = [row for row in ran if row["max_abs_difference"] is not None]
+    failed = {f"{row['preset']}, {row['input']} to {row['output']}: {row['reason']}": row for row in ran}
+    return (
+        name,
+        max(row["version"] for row in ran),
+        share(row["loads"] for row in ran),
+        share(row["dynamic_batch"] for row in ran),
+        f"{min(row['same_answers'] for row in ran):,} of {ran[0]['n']:,}",
+        f"{max(row['max_abs_difference'] for row in good):.1e}" if good else "",
+        f"{max(row['seconds'] for row in good):.2f}" if good else "",
+        "; ".join(reason for reason, row in failed.items() if not row["passed"]) or "equals JAX",
+    )
+
+
+def verdict(rows: list[dict[str, Any]], name: str, precision: str) -> str:
+    """How a runtime does with files in fewer bits: the worst of its rows, in a few words."""
+    found = [row for row in rows if row["runtime"] == name and row["precision"] == precision]
+    if not all(row["ran"] for row in found):
+        return "not run"
+    if not all(row["loads"] for row in found):
+        return "refuses" if not any(row["loads"] for row in found) else "refuses some"
+    same, n = min(row["same_answers"] for row in found), found[0]["n"]
+    if all(row["passed"] for row in found):
+        return f"{same:,} of {n:,}"
+    return f"**wrong**: {same:,} of {n:,}"
+
+
+def share(answers: Iterable[bool]) -> str:
+    """`28 of 28`."""
+    found = list(answers)
+    return f"{sum(found)} of {len(found)}"
+
+
+def legend(rows: list[dict[str, Any]]) -> str:
+    """What the columns are."""
+    presets = ", ".join(dict.fromkeys(row["preset"] for row in rows))
+    return (
+        f"Of {presets}, each from uint8 and from float32 pixels, to probabilities and to logits: the files "
+        "that were loaded; those that took batches of 1, 7 and 1,000 in one session; then the worst: test "
+        "images with JAX's answer, the largest difference on them, seconds for 10,000 images. The verdict is "
+        "on noise too.\n\n"
+        "The same networks in fewer bits, from uint8 to probabilities: test images with the answer that JAX "
+        "gives with the rounded weights, or, for int8-static, with the weights as they are (up to 1 % may "
+        "differ there)."
+    )
+
+
+if __name__ == "__main__":
+    settle()
+    app = typer.Typer(add_completion=False)
+    app.command()(conformance)
+    try:
+        sys.exit(app(standalone_mode=False))
+    except (MnistJaxError, typer.TyperException) as error:
+        complain(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+        sys.exit(2)

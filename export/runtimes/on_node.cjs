@@ -1,0 +1,13 @@
+// onnxruntime-node, in Node.js: npm install --ignore-scripts onnxruntime-node
+const ort = require("onnxruntime-node");
+const { main } = require("./contract.cjs");
+
+async function load(path) {
+  const session = await ort.InferenceSession.create(path);
+  return async (type, pixels, shape) => {
+    const answers = await session.run({ images: new ort.Tensor(type, pixels, shape) });
+    return answers[session.outputNames[0]].data;
+  };
+}
+
+main(load, ort.env.versions.node);

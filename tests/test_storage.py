@@ -1,0 +1,140 @@
+"""Files back into JAX; and files that are not what they say."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import onnx
+import pytest
+from mutants import as_numpy, edit, with_metadata
+
+from mnist_jax.datasets import Dataset
+from mnist_jax.errors import ModelError
+from mnist_jax.loop import Fit
+from mnist_jax.models import init
+from mnist_jax.networks import CNN, MLP, Spec
+from mnist_jax.presets import PRESETS
+from mnist_jax.specs import Config, Hyper
+from mnist_jax.train import init_state, train_step
+from mnist_jax.types import Examples
+from mnist_onnx import load, save, to_onnx
+
+KEY = jax.random.key(0)
+ODD = CNN((3, 5), 4, "max", (7, 6), ("same", "valid"), "gelu", "sigmoid", "he_normal")
+
+
+@pytest.mark.parametrize("spec", [*(preset.config.model for preset in PRESETS.values()), ODD, MLP((), ())])
+def test_a_file_comes_back_bit_for_bit(tmp_path: Path, spec: Spec) -> None:
+    params = as_numpy(init(spec, KEY))
+    path = tmp_path / "model.onnx"
+    for input_ in ("uint8", "float32"):
+        for output in ("probabilities", "logits"):
+            model = to_onnx(spec, params, input=input_, output=output, facts={"preset": "mine"})
+            save(model, path)
+            found, again = load(path)
+            assert found == spec
+            jax.tree.map(np.testing.assert_array_equal, again, params)
+            assert to_onnx(found, again, input=input_, output=output, facts={"preset": "mine"}) == model
+
+
+def test_what_comes_back_trains_on(tmp_path: Path, trained: tuple[Config, Fit], digits: Dataset) -> None:
+    config, run = trained
+    save(to_onnx(config.model, run.params), tmp_path / "model.onnx")
+    spec, params = load(tmp_path / "model.onnx")
+    state = init_state(replace(config, model=spec), KEY)._replace(params=params)
+    batch = Examples(digits.train.images[:32], digits.train.labels[:32])
+    stepped, _ = train_step(config, Hyper(), state, batch)
+    expected, _ = train_step(config, Hyper(), state._replace(params=run.params), batch)
+    jax.tree.map(np.testing.assert_array_equal, stepped.params, expected.params)
+
+
+def changed(model: onnx.ModelProto, change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
+    mutant = onnx.ModelProto()
+    mutant.CopyFrom(model)
+    change(mutant)
+    return mutant
+
+
+def external(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[1]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+
+
+def enormous(model: onnx.ModelProto) -> None:
+    model.graph.initializer[1].dims[:] = [2**40, 2**20]
+
+
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
+    spec = MLP((5,), ("relu",))
+    good = to_onnx(spec, init(spec, KEY))
+    mutants = {
+        "a weight": (edit(good, "Dense_1.weight", lambda w: w * np.float32(1.01)), "is damaged"),
+        "the scale": (edit(good, "scale", lambda _: np.float32(1 / 256)), "is damaged: its graph is not"),
+        "the activation": (
+            changed(good, lambda m: setattr(m.graph.node[4], "op_type", "Tanh")),
+            "is damaged: its graph is not",
+        ),
+        "a node less": (changed(good, lambda m: m.graph.node.pop()), "is damaged: its graph is not"),
+        "a tensor less": (changed(good, lambda m: m.graph.initializer.pop()), "is damaged"),
+        "another network": (with_metadata(good, network='{"hidden": [6]}'), "is damaged: model must have"),
+        "no JSON": (with_metadata(good, network="{"), "is damaged"),
+        "too deep": (with_metadata(good, network="[" * 100_000), "is damaged"),
+        "wrong labels": (with_metadata(good, labels="[1]"), "is damaged: classes must be 10 names"),
+        "another range": (with_metadata(good, input_range="0..1"), "is damaged: its graph is not"),
+        "another sum": (with_metadata(good, parameters_sha256="0"), "is damaged: its graph is not"),
+        "weights elsewhere": (
+            changed(good, external),
+            "must hold its own weights; those of 'Dense_0.weight'",
+        ),
+        "an absurd shape": (changed(good, enormous), "is damaged"),
+        "rounded": (with_metadata(good, precision="int8"), "must hold float32 weights; got int8, of which"),
+        "foreign": (changed(good, lambda m: m.ClearField("metadata_props")), "its metadata lacks format"),
+    }
+    path = tmp_path / "model.onnx"
+    for name, (mutant, message) in mutants.items():
+        path.write_bytes(mutant.SerializeToString())
+        with pytest.raises(ModelError, match=message) as refusal:
+            load(path)
+        assert len(str(refusal.value).splitlines()) == 1, name
+    for data in (b"not ONNX", good.SerializeToString()[:-7]):
+        path.write_bytes(data)
+        with pytest.raises(ModelError, match="must be an ONNX file; it is none, or it is damaged"):
+            load(path)
+    with pytest.raises(ModelError, match="it cannot be read: No such file"):
+        load(tmp_path / "nothing.onnx")
+
+
+def test_weights_in_other_files_are_never_read(tmp_path: Path, digits: Dataset) -> None:
+    from mnist_onnx import Classifier
+
+    spec = MLP((5,), ("relu",))
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(4 * 784 * 5))
+    model = changed(to_onnx(spec, init(spec, KEY)), external)
+    tensor = model.graph.initializer[1]
+    del tensor.external_data[:]
+    tensor.external_data.add(key="location", value=str(secret))
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError):
+        Classifier(path).predict(digits.test.images[:1])
+    with pytest.raises(ModelError, match="must hold its own weights"):
+        load(path)
+
+
+def test_an_export_takes_less_than_50_ms(tmp_path: Path) -> None:
+    import time
+
+    spec = PRESETS["mlp-128-64-32"].config.model
+    params = init(spec, KEY)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        save(to_onnx(spec, params), tmp_path / "model.onnx")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.05
