@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -69,18 +71,25 @@ def few(asked: Question) -> Question:
     return Question(*(field[rows] for field in asked[:-1]), 10)
 
 
-@pytest.mark.parametrize("name", QUICK)
+def others_take_long(name: str) -> Any:
+    return pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow, pytest.mark.long])
+
+
+@pytest.mark.parametrize("name", [others_take_long(name) for name in RUNTIMES])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_form_of_every_preset_equals_jax(
     name: str, preset: str, tmp_path: Path, digits: Dataset, available: Callable[[str], None]
 ) -> None:
     available(name)
-    for input_, output in FORMS:
-        path, _, asked = written(tmp_path, PRESETS[preset].config.model, digits.test.images, input_, output)
+
+    def one(form: tuple[str, str]) -> None:
+        folder = tmp_path / "-".join(form)
+        folder.mkdir()
+        path, _, asked = written(folder, PRESETS[preset].config.model, digits.test.images, *form)
         if name == "onnx-reference" and preset == "cnn-32-64":
             asked = few(asked)
         found = examine(name, path, asked)
-        assert found.passed, (input_, output, found)
+        assert found.passed, (form, found)
         assert (found.same_answers, found.disagreements) == (asked.n, 0)
         assert found.n + found.noise == len(asked.pixels)
         assert found.max_abs_difference is not None
@@ -88,6 +97,9 @@ def test_every_form_of_every_preset_equals_jax(
         assert found.seconds is not None
         assert found.seconds > 0
         assert found.version[0].isdigit()
+
+    with ThreadPoolExecutor(2) as pool:  # each is a process of its own
+        list(pool.map(one, FORMS))
 
 
 def test_a_wrong_file_fails_and_says_by_how_much(tmp_path: Path, digits: Dataset) -> None:

@@ -46,10 +46,18 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
             f"{card_path} would be overwritten, which describes no ONNX file; choose another name"
         )
     data = model.SerializeToString(deterministic=True)
-    card = {
+    write_atomic(path, data)
+    card = describe(model, path.name, data)
+    write_atomic(card_path, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def describe(model: ModelProto, name: str, data: bytes) -> dict[str, Any]:
+    """All that one of our models says of itself, and its file's name, size and sum: plain values."""
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    return {
         **facts,
         "labels": json.loads(facts["labels"]),
-        "file": path.name,
+        "file": name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "opset": model.opset_import[0].version,
@@ -58,8 +66,6 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
         "outputs": [_describe(value) for value in model.graph.output],
         "producer": f"{model.producer_name} {model.producer_version}",
     }
-    write_atomic(path, data)
-    write_atomic(card_path, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
 
 
 def load(path: str | PathLike[str]) -> tuple[Spec, dict[str, Any]]:

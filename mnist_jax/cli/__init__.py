@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from mnist_jax.cli import evaluate, export, predict, presets, reproduce, train, verify
+from mnist_jax.cli import evaluate, export, predict, presets, reproduce, serve, train, verify, web
 from mnist_jax.cli.console import complain
 from mnist_jax.cli.process import settle
 from mnist_jax.errors import DivergenceError, MnistJaxError
@@ -44,6 +44,8 @@ for _command in (
     export.export,
     verify.verify,
     predict.predict,
+    serve.serve,
+    web.web,
     presets.presets,
     reproduce.reproduce,
 ):
