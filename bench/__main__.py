@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from bench import accuracy, infer, many, peers, train
+from bench import accuracy, freehand, infer, many, peers, train
 from mnist_jax.errors import MnistJaxError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app.command()(peers.peers)
 app.command()(many.many)
 app.command()(infer.infer)
 app.command()(accuracy.accuracy)
+app.command()(freehand.freehand)
 
 if __name__ == "__main__":
     try:

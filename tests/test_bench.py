@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import clock, floor, peers, programs
+from bench.drawings import drawings, ink
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.networks import CNN, MLP
 
@@ -147,3 +149,25 @@ def test_a_sprint_is_timed_from_the_start_of_its_process(tmp_path: Path) -> None
     function, command = result["rows"]
     assert function["accuracies"] == pytest.approx(command["accuracies"], abs=0.02)
     assert {path.name for path in tmp_path.iterdir()} == {"accuracy.json", "accuracy.md", "accuracy.png"}
+
+
+def test_the_drawings_are_frozen_and_of_all_kinds() -> None:
+    found = drawings()  # which checks their sum
+    assert len(found) == 215
+    for digit in range(10):
+        mine = [drawing for drawing in found if drawing.label == digit]
+        assert len(mine) >= 20
+        assert len({drawing.way for drawing in mine}) >= 4
+    for drawing in found:
+        places = np.concatenate([np.array(stroke) for stroke in drawing.strokes])
+        assert places.min() >= 0
+        assert places.max() <= 280
+        assert (ink(drawing) > 0).any()
+
+
+def test_freehand_counts_what_a_network_reads(run_dir: Path, tmp_path: Path) -> None:
+    result = run("freehand", str(run_dir), "--out", str(tmp_path))
+    (row,) = result["rows"]
+    assert (row["drawings"], row["run"]) == (215, "mlp-100")
+    assert 22 < row["right"] < 215
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
