@@ -77,7 +77,7 @@ def test_every_guarantee_names_a_test_that_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["peers-mlp-100", "peers-lenet-5", "peers-cnn-32-64", "accuracy", "infer-mlp-100"]
+    "name", ["peers-mlp-100", "peers-lenet-5", "peers-cnn-32-64", "accuracy", "infer-mlp-100", "freehand"]
 )
 def test_tables_of_speed_are_the_measured_ones(name: str) -> None:
     table, _, _ = (ROOT / "bench" / "results" / f"{name}.md").read_text().partition("\n\n")
