@@ -194,7 +194,7 @@ def test_onnxs_own_evaluator_agrees(trained: tuple[Config, Fit], digits: Dataset
 
 
 def test_the_package_lists_its_names() -> None:
-    assert dir(mnist_onnx) == ["Classifier", "Parity", "load", "parity", "save", "to_onnx"]
+    assert dir(mnist_onnx) == ["Classifier", "Parity", "compare", "load", "parity", "save", "to_onnx"]
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = mnist_onnx.nothing
 

@@ -13,10 +13,10 @@ from mutants import as_numpy, edit, with_metadata, without_weights_of_black_pixe
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import ModelError
 from mnist_jax.loop import Fit, fit
-from mnist_jax.models import init
+from mnist_jax.models import apply, init, predict
 from mnist_jax.networks import CNN, MLP
 from mnist_jax.specs import Config, Hyper
-from mnist_onnx import Classifier, parity, to_onnx
+from mnist_onnx import Classifier, compare, parity, to_onnx
 
 KEY = jax.random.key(0)
 
@@ -188,3 +188,29 @@ def test_graphs_that_are_not_ours_are_refused(tmp_path: Path, digits: Dataset) -
             parity(spec, params, mutant, digits.test.images)
     with pytest.raises(ModelError, match="must be of a softmax network; got sigmoid"):
         parity(spec, params, with_metadata(good, network_output="sigmoid"), digits.test.images)
+
+
+def test_any_function_can_be_compared_with_its_file(digits: Dataset) -> None:
+    spec = MLP((20,), ("tanh",), "sigmoid")
+    params = init(spec, KEY)
+    images = np.asarray(digits.test.images)
+    for input_ in ("uint8", "float32"):
+        for output, function in (("logits", apply), ("probabilities", predict)):
+            model = to_onnx(spec, params, input=input_, output=output)
+
+            def ours(pictures: jax.Array, function: Callable[..., jax.Array] = function) -> jax.Array:
+                return function(spec, params, pictures[:, 0])
+
+            found = compare(ours, model, images)
+            assert found.passed, found
+            assert (found.n, found.noise, found.disagreements) == (297, 1280, 0)
+            assert not compare(lambda pictures, ours=ours: ours(pictures) * 1.001, model, images).passed
+    with pytest.raises(ModelError, match="must take one array, uint8 or float32, and put out one"):
+        compare(ours, with_two_outputs(model), images)
+
+
+def with_two_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    mutant = onnx.ModelProto()
+    mutant.CopyFrom(model)
+    mutant.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None))
+    return mutant

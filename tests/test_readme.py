@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_every_block_does_what_it_says(installed: Path, tmp_path: Path) -> None:
             assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
             ran += 1
     assert ran >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_recipe_for_other_functions_works_in_an_environment_of_its_own(tmp_path: Path) -> None:
+    (recipe,) = blocks("py")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "own")], check=True)
+    python = str(tmp_path / "own" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(ROOT), "jax2onnx"], check=True)
+    done = subprocess.run([python, "-c", recipe], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['Flatten', 'Gemm', 'Tanh', 'Mul']\n"
 
 
 def test_the_table_is_the_measured_one() -> None:

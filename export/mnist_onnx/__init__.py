@@ -4,6 +4,7 @@
     save(model, path)                       writes it, and a model.json beside it
     parity(spec, params, model, images)     the proof that it equals the JAX model
     Classifier(path).predict(images)        runs it with NumPy and ONNX Runtime alone
+    load(path)                              brings it back into JAX
 
 Importing this package imports nothing else: each name is looked up when it is first used.
 """
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mnist_onnx.classifier import Classifier as Classifier
     from mnist_onnx.graph import to_onnx as to_onnx
     from mnist_onnx.proof import Parity as Parity
+    from mnist_onnx.proof import compare as compare
     from mnist_onnx.proof import parity as parity
     from mnist_onnx.storage import load as load
     from mnist_onnx.storage import save as save
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Classifier": "classifier",
     "Parity": "proof",
+    "compare": "proof",
     "load": "storage",
     "parity": "proof",
     "save": "storage",

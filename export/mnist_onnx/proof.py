@@ -8,8 +8,9 @@ images alone. Pictures of noise light every pixel, but each holds most hidden un
 off; images with ink strewn over them light every pixel while the units work as they do on images.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -61,7 +62,7 @@ class Question(NamedTuple):
     """Pictures for a file, and what JAX answers to them.
 
     Attributes:
-        pixels: `[m, 28, 28]`, as the file takes them: the images, then the noise.
+        pixels: as the file takes them, `[m, 1, 28, 28]`: the images, then the noise.
         answers: float32 `[m, 10]`, what the file must put out.
         limit: `[m, 1]`, how far it may be off.
         logits: float32 `[m, 10]`.
@@ -106,6 +107,45 @@ def parity(
         SpecError: the parameters are not the spec's.
         InputError: the images are not uint8 `[n, 28, 28]`, or none.
     """
+    _check(model, images, seed)
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    asked = question(spec, params, read_metadata(open_session(data)), images, seed=seed)
+    return _ask(asked, *_with_logits(data))
+
+
+def compare(
+    function: Callable[[Images], Any], model: bytes | onnx.ModelProto, images: Images, *, seed: int = 0
+) -> Parity:
+    """Compares an ONNX file with any function of JAX, as `parity` does with our networks.
+
+    Args:
+        function: from pictures, as the file takes them, to float32 `[batch, 10]`; it is jitted.
+        model: the file's bytes, or the model. Its input: uint8, or float32 for pixels in 0..1; `[batch, 28,
+            28]` or `[batch, 1, 28, 28]`.
+        images: uint8 `[n, 28, 28]`.
+        seed: of the noise.
+
+    Raises:
+        ModelError: the file is damaged, not ONNX, or takes or gives something else.
+        InputError: the images are not uint8 `[n, 28, 28]`, or none; or a bad seed.
+    """
+    _check(model, images, seed)
+    session = open_session(model if isinstance(model, bytes) else model.SerializeToString())
+    given, out = session.get_inputs(), session.get_outputs()
+    if len(given) != 1 or len(out) != 1 or given[0].type not in ("tensor(uint8)", "tensor(float)"):
+        raise ModelError("the model must take one array, uint8 or float32, and put out one; got another")
+    pixels = np.concatenate([np.asarray(images), _noise(np.asarray(images), seed)])
+    if given[0].type == "tensor(float)":
+        pixels = pixels * np.float32(1 / 255)
+    if len(given[0].shape) == 4:
+        pixels = pixels[:, None]
+    answers = _in_chunks(jax.jit(function), pixels)
+    scale = 1 + np.abs(answers).max(axis=-1, keepdims=True)
+    asked = Question(pixels, answers, TOLERANCE * scale, answers, scale, len(images))
+    return _ask(asked, session, [out[0].name, out[0].name], given[0].name)
+
+
+def _check(model: object, images: Images, seed: int) -> None:
     check_images(images)
     if images.dtype != np.uint8 or not len(images):
         raise InputError(
@@ -115,16 +155,16 @@ def parity(
         raise InputError(f"seed must be a whole number of at least 0; got {seed!r}")
     if not isinstance(model, bytes | onnx.ModelProto):
         raise ModelError(f"parity takes a model or the bytes of a file; got {model!r}")
-    data = model if isinstance(model, bytes) else model.SerializeToString()
-    asked = question(spec, params, read_metadata(open_session(data)), images, seed=seed)
-    session, outputs = _with_logits(data)
 
+
+def _ask(asked: Question, session: object, outputs: list[str], name: str = "images") -> Parity:
+    """Asks for all answers, one picture at a time, in sevens and all at once."""
     pixels, logits, scale = asked.pixels, asked.logits, asked.scale
     off, off_logits = np.zeros_like(logits), np.zeros_like(logits)
     other, passed = np.zeros(len(pixels), bool), True
     for batch in (1, 7, len(pixels)):
-        cuts = (pixels[i : i + batch, None] for i in range(0, len(pixels), batch))
-        parts = [run(session, {"images": cut}, outputs) for cut in cuts]
+        cuts = (pixels[i : i + batch] for i in range(0, len(pixels), batch))
+        parts = [run(session, {name: cut}, outputs) for cut in cuts]
         found, found_logits = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
         good, now_off, now_other = asked.judge(found)
         passed, other, off = passed and good, other | now_other, np.maximum(off, now_off)
@@ -135,11 +175,11 @@ def parity(
         passed = passed and bool((off_logits <= TOLERANCE).all()) and not other.any()
     return Parity(
         passed=passed,
-        max_abs_difference=float(off[: len(images)].max()),
+        max_abs_difference=float(off[: asked.n].max()),
         max_logit_difference=float(off_logits.max()),
         disagreements=int(other.sum()),
-        n=len(images),
-        noise=len(pixels) - len(images),
+        n=asked.n,
+        noise=len(pixels) - asked.n,
     )
 
 
@@ -171,7 +211,7 @@ def question(
     else:
         limit = TOLERANCE * np.maximum(1, scale / 10)
     pixels = inputs if metadata["input_range"] == "0..255" else inputs * np.float32(1 / 255)
-    return Question(pixels, answers, limit, logits, scale, len(images), slack)
+    return Question(pixels[:, None], answers, limit, logits, scale, len(images), slack)
 
 
 def _noise(images: np.ndarray, seed: int) -> np.ndarray:
@@ -195,11 +235,16 @@ def _moved(params: Params, seed: int) -> Params:
 def _reference(spec: Spec, params: Params, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """JAX's logits and answers."""
     logits_of = jax.jit(apply, static_argnums=0)
+    logits = _in_chunks(functools.partial(logits_of, spec, params), images)
+    return logits, np.asarray(probabilities(spec.output, jax.numpy.asarray(logits)))
+
+
+def _in_chunks(function: Callable[..., Any], pictures: np.ndarray) -> np.ndarray:
+    """A function's answers to all pictures, as exact as the device can."""
     # On GPUs and TPUs a float32 product is rounded to fewer bits unless it is asked not to be.
     with jax.default_matmul_precision("highest"):
-        chunks = [logits_of(spec, params, images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
-    logits = jax.numpy.concatenate(chunks)
-    return np.asarray(logits), np.asarray(probabilities(spec.output, logits))
+        parts = [function(pictures[i : i + CHUNK]) for i in range(0, len(pictures), CHUNK)]
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 def _with_logits(data: bytes) -> tuple[object, list[str]]:
