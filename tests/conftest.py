@@ -7,8 +7,11 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 # Read when JAX starts: several devices on the CPU, so that a wrong assumption of one shows.
@@ -22,6 +25,7 @@ import pytest
 from mnist_jax import idx, sources
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset, load
+from mnist_jax.errors import RuntimeUnavailableError
 from mnist_jax.loop import Fit, fit
 from mnist_jax.networks import MLP
 from mnist_jax.specs import Config
@@ -30,6 +34,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
 ROOT = Path(__file__).parents[1]
+KEPT = Path(tempfile.gettempdir()) / "mnist-jax-tests"  # what npm and pip bring outlives a run of the tests
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -159,3 +164,31 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         == 0
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def page_files(run_dir: Path) -> dict[str, bytes]:
+    """The page's files; skips where npm can't bring its runtime, and fails in CI, where it must."""
+    from mnist_jax.cli.web import page
+    from mnist_onnx import site
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(site, "cache_folder", lambda: KEPT)
+        try:
+            return page(run_dir, None)
+        except RuntimeUnavailableError as error:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def address(page_files: dict[str, bytes]) -> Iterator[str]:
+    from mnist_jax.cli.serve import handler
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(page_files))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()

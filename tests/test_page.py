@@ -1,16 +1,9 @@
 """The page to draw on, in a real browser: what it sees and says is what Python sees and says."""
 
-import http.client
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +13,13 @@ from onnxruntime import InferenceSession
 from PIL import Image
 
 from mnist_jax import runs
-from mnist_jax.cli import main
-from mnist_jax.cli.serve import HEADERS, handler
-from mnist_jax.cli.web import page as page_files
-from mnist_jax.errors import RuntimeUnavailableError
 from mnist_jax.prepare import frame
-from mnist_onnx import Classifier, site
+from mnist_onnx import Classifier
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-KEPT = Path(tempfile.gettempdir()) / "mnist-jax-tests"  # what npm brings outlives a run of the tests
 EMPTY = "\u2013"
 THREE = [[60, 90], [120, 60], [190, 80], [150, 130], [190, 190], [130, 225], [70, 200]]
 SEVEN = [[80, 70], [200, 70], [190, 95], [130, 220]]
-
-
-@pytest.fixture(scope="session")
-def files(run_dir: Path) -> dict[str, bytes]:
-    """The page's files; skips where npm can't bring its runtime, and fails in CI, where it must."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(site, "cache_folder", lambda: KEPT)
-        try:
-            return page_files(run_dir, None)
-        except RuntimeUnavailableError as error:
-            if os.environ.get("CI") == "true":
-                raise
-            pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def address(files: dict[str, bytes]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(files))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(scope="session")
@@ -207,12 +172,12 @@ def test_by_keyboard_alone(page: Any) -> None:
     assert "test digit" in page.inner_text("#time")
 
 
-def test_the_network_can_be_looked_into(page: Any, run_dir: Path, files: dict[str, bytes]) -> None:
+def test_the_network_can_be_looked_into(page: Any, run_dir: Path, page_files: dict[str, bytes]) -> None:
     draw(page, THREE)
     assert page.locator("#layers canvas").count() == 0
     page.click("#inside summary")
     settled(page)
-    session = InferenceSession(files["model.onnx"])
+    session = InferenceSession(page_files["model.onnx"])
     names = [output.name for output in session.get_outputs()]
     layers = page.locator("#layers canvas").all()
     assert [layer.get_attribute("data-layer") for layer in layers] == names[1:]
@@ -259,117 +224,3 @@ def contrast(page: Any, selector: str) -> float:
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
     return float((high + 0.05) / (low + 0.05))
-
-
-def test_what_is_served_and_what_is_not(address: str, files: dict[str, bytes]) -> None:
-    def ask(path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-        connection = http.client.HTTPConnection(address, timeout=10)
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        data = response.read()
-        connection.close()
-        return response, data
-
-    for path in ("/", "/index.html", "/app.js?x=1", "/model.onnx", "/ort/ort-wasm-simd-threaded.wasm"):
-        response, data = ask(path)
-        assert response.status == 200
-        assert data == files[path.partition("?")[0].removeprefix("/") or "index.html"]
-        for name, value in HEADERS.items():
-            assert response.headers[name] == value
-    assert ask("/app.js")[0].headers["Content-Type"] == "text/javascript; charset=utf-8"
-    assert ask("/ort/ort-wasm-simd-threaded.wasm")[0].headers["Content-Type"] == "application/wasm"
-    response, data = ask("/model.onnx", "HEAD")
-    assert (response.status, data) == (200, b"")
-    for path in (
-        "/ort/",
-        "/ort",
-        "/../pyproject.toml",
-        "/ort/../../x",
-        "/%2e%2e/x",
-        "//etc/passwd",
-        "/config.json",
-    ):
-        assert ask(path)[0].status == 404
-    assert ask("/", Host="evil.example")[0].status == 421
-    assert ask("/", "POST")[0].status == 501
-    assert "unsafe-inline" not in HEADERS["Content-Security-Policy"]
-
-
-def test_a_folder_for_any_host(
-    run_dir: Path,
-    files: dict[str, bytes],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(site, "cache_folder", lambda: KEPT)
-    out = tmp_path / "site"
-    for _ in range(2):
-        assert main(["web", str(run_dir), "--out", str(out)]) == 0
-        written = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-        assert written == files
-    (out / "diary.txt").write_text("mine")
-    assert main(["web", str(run_dir), "--out", str(out)]) == 2
-    assert "must be a new directory, or one that web wrote" in capsys.readouterr().err
-    assert main(["web", str(run_dir), "--out", str(out / "diary.txt")]) == 2
-    assert main(["serve", str(run_dir), "--port", "70000"]) == 2
-    assert "--port must be a whole number from 0 to 65535; got 70000" in capsys.readouterr().err
-
-
-def test_serve_prints_its_address_and_ends_cleanly(run_dir: Path, files: dict[str, bytes]) -> None:
-    cache = KEPT.parent / "mnist-jax-tests-home"
-    cache.mkdir(exist_ok=True)
-    if not (cache / "mnist-jax").exists():
-        (cache / "mnist-jax").symlink_to(KEPT)
-    command = [sys.executable, "-m", "mnist_jax.cli", "serve", str(run_dir), "--no-browser"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", line)
-    connection = http.client.HTTPConnection(line.removeprefix("http://").rstrip("/\n"), timeout=10)
-    connection.request("GET", "/model.json")
-    assert connection.getresponse().read() == files["model.json"]
-    connection.close()
-    busy = subprocess.run(
-        [*command, "--port", line.rsplit(":")[-1].rstrip("/\n")], capture_output=True, text=True, check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-    )  # fmt: skip
-    assert (busy.returncode, busy.stdout) == (2, "")
-    assert re.fullmatch(
-        r"mnist-jax: --port must be one that is free; \d+: Address already in use\n", busy.stderr
-    )
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert "Traceback" not in said
-
-
-def test_what_npm_brings_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(site, "_fetch", lambda: dict.fromkeys(site.SUMS, b"another"))
-    with pytest.raises(RuntimeUnavailableError, match=r"must have sha256 219e6a1f.*; got .* from npm"):
-        site.runtime()
-    assert not list(tmp_path.rglob("*.mjs"))
-    monkeypatch.undo()
-    monkeypatch.setattr(site, "cache_folder", lambda: tmp_path)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(
-        RuntimeUnavailableError, match=r"needs npm once, to fetch onnxruntime-web@.*; install"
-    ):
-        site.runtime()
-
-
-def test_a_damaged_file_in_the_cache_is_fetched_again(
-    files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(site, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(site, "_fetch", lambda: {name: files[f"ort/{name}"] for name in site.SUMS})
-    expected = site.runtime()
-    for path in tmp_path.rglob("*.mjs"):
-        path.write_bytes(b"damaged")
-    assert site.runtime() == expected
-    monkeypatch.setattr(site, "_fetch", lambda: pytest.fail("fetched"))
-    assert site.runtime() == expected

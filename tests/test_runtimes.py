@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 import onnx
 import pytest
-from conftest import ROOT
+from conftest import KEPT, ROOT
 from mutants import edit
 
 from mnist_jax.cli import main
@@ -30,7 +29,6 @@ from mnist_onnx.runtimes import RUNTIMES, ask, examine
 
 FORMS = [(i, o) for i in ("uint8", "float32") for o in ("probabilities", "logits")]
 QUICK = ("onnxruntime", "onnxruntime-1.15", "onnx-reference", "opencv", "openvino")
-KEPT = Path(tempfile.gettempdir()) / "mnist-jax-tests"  # environments outlive a run of the tests
 
 
 @pytest.fixture(autouse=True)
