@@ -192,3 +192,12 @@ def address(page_files: dict[str, bytes]) -> Iterator[str]:
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def home_with_kept_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for other processes, with what has been kept."""
+    KEPT.mkdir(exist_ok=True)
+    home = tmp_path_factory.mktemp("home")
+    (home / "mnist-jax").symlink_to(KEPT)
+    return home

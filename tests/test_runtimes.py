@@ -171,9 +171,46 @@ def test_the_table_is_what_was_found(run_dir: Path, tmp_path: Path) -> None:
     assert table.count("equals JAX |") == 2
     assert "| onnxruntime | 297 of 297 | 297 of 297 | 29" in smaller
     assert "| onnx-reference | 297 of 297 | refuses | refuses |" in smaller  # it has no old DequantizeLinear
+    # One that is asked again takes its old rows' place; the others stay.
+    again = [*command[:3], "--runtime", names[0], "--out", str(tmp_path)]
+    assert subprocess.run(again, capture_output=True, check=False).returncode == 0
+    rows = json.loads((tmp_path / "conformance.json").read_text())
+    assert (len(rows), {row["runtime"] for row in rows}) == (14, set(names))
+    (tmp_path / "conformance.json").write_text("{")
+    assert subprocess.run(again, capture_output=True, check=False).returncode == 2
+
     bad = subprocess.run([*command[:2], str(tmp_path)], capture_output=True, text=True, check=False)
     assert bad.returncode == 2
     assert re.fullmatch(r"mnist-jax: .* must be a run directory.*\n", bad.stderr)
+
+
+def test_what_could_not_be_asked_is_said_in_the_table(run_dir: Path, tmp_path: Path) -> None:
+    program = ROOT / "export" / "runtimes" / "conformance.py"
+    command = [sys.executable, str(program), str(run_dir), "--runtime", "tinygrad", "--out", str(tmp_path)]
+    environment = {**os.environ, "PATH": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "conformance.md").read_text()
+    assert "not run: tinygrad needs clang, which is not on this machine; install it |" in table
+    assert "| tinygrad | not run | not run | not run |" in table
+    assert "equals JAX" not in table
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "precision"), [("opencv-4", "int8-static"), ("mnn", "int8")])
+def test_a_runtime_that_is_wrong_without_a_word_is_caught(
+    name: str, precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    run = tmp_path / "run"
+    trained = ["--dataset", "digits", "--preset", "lenet-5", "--epochs", "4", "--batch-size", "32"]
+    assert main(["train", *trained, "--out", str(run)]) == 0
+    assert main(["export", str(run), "--precision", precision, "--out", str(path)]) == 0
+    assert main(["verify", str(path), "--run", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(path), "--run", str(run), "--runtime", name]) == 1
+    assert "DIFFERS FROM JAX" in capsys.readouterr().out
 
 
 def test_each_program_names_its_packages() -> None:

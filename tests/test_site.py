@@ -72,15 +72,13 @@ def test_a_folder_for_any_host(
     assert "--port must be a whole number from 0 to 65535; got 70000" in capsys.readouterr().err
 
 
-def test_serve_prints_its_address_and_ends_cleanly(run_dir: Path, page_files: dict[str, bytes]) -> None:
-    cache = KEPT.parent / "mnist-jax-tests-home"
-    cache.mkdir(exist_ok=True)
-    if not (cache / "mnist-jax").exists():
-        (cache / "mnist-jax").symlink_to(KEPT)
+def test_serve_prints_its_address_and_ends_cleanly(
+    run_dir: Path, page_files: dict[str, bytes], home_with_kept_files: Path
+) -> None:
     command = [sys.executable, "-m", "mnist_jax.cli", "serve", str(run_dir), "--no-browser"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        env={**os.environ, "XDG_CACHE_HOME": str(home_with_kept_files)},
     )  # fmt: skip
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -91,7 +89,7 @@ def test_serve_prints_its_address_and_ends_cleanly(run_dir: Path, page_files: di
     connection.close()
     busy = subprocess.run(
         [*command, "--port", line.rsplit(":")[-1].rstrip("/\n")], capture_output=True, text=True, check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        env={**os.environ, "XDG_CACHE_HOME": str(home_with_kept_files)},
     )  # fmt: skip
     assert (busy.returncode, busy.stdout) == (2, "")
     assert re.fullmatch(

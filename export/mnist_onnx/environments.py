@@ -49,7 +49,8 @@ def environment(name: str, runtime: Runtime) -> Path:
 
     for tool in runtime.needs:
         _check_there(tool, name)
-    wanted = json.dumps([runtime, platform.python_version()])
+    source = (PROGRAMS / runtime.program).read_text() if runtime.program.endswith(".cpp") else ""
+    wanted = json.dumps([runtime, platform.python_version(), source])  # a compiled program is part of it
     folder = cache_folder() / "runtimes" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
@@ -102,4 +103,6 @@ def reason(said: str, code: int) -> str:
         rest = itertools.takewhile(lambda line: not line.lstrip().startswith("at "), lines[named[-1] :])
         return " ".join(" ".join(rest).split())[:300]
     errors = [line for line in lines if "rror" in line] or lines[-1:]
-    return errors[0].strip()[:300] if errors else f"nothing, and ended with {code}"
+    if errors:
+        return errors[0].strip()[:300]
+    return f"nothing, and was ended by signal {-code}" if code < 0 else f"nothing, and ended with {code}"

@@ -17,8 +17,9 @@ from mnist_jax import machine, runs
 from mnist_jax.cli import options
 from mnist_jax.cli.console import complain, finite, note, results
 from mnist_jax.cli.process import settle, start_jax
-from mnist_jax.errors import MnistJaxError, RuntimeUnavailableError
+from mnist_jax.errors import MnistJaxError, RunError, RuntimeUnavailableError
 from mnist_jax.files import write_atomic
+from mnist_jax.presets import PRESETS
 from mnist_onnx.graph import Input, Output
 from mnist_onnx.quantize import PRECISIONS, Precision, quantize
 from mnist_onnx.runtimes import RUNTIMES
@@ -46,29 +47,55 @@ def conformance(
 ) -> None:
     """Ask every runtime for all answers, to all forms of each run's file, and compare with JAX.
 
+    Rows of an earlier table in DIR that are not asked for again stay in it.
+
     Ends with exit code 1 if one answers wrong where it answers in float32. One that can't be installed here
     is reported as not run.
 
     Example: uv run python export/runtimes/conformance.py runs/my-run --runtime opencv --runtime tract
     """
     names = tuple(dict.fromkeys(runtime or RUNTIMES))
+    out.mkdir(parents=True, exist_ok=True)
+    rows = {place(row): row for row in earlier(out / "conformance.json")}
     start_jax()
-    rows = [row for folder in run_dirs for row in examine_run(folder, names, data_dir)]
-    exact = [row for row in rows if row["precision"] == "float32"]
-    tables = [
-        table(COLUMNS, (summary(name, [row for row in exact if row["runtime"] == name]) for name in names)),
-        legend(rows),
-        table(
-            ("runtime", *PRECISIONS),
-            ((name, *(verdict(rows, name, precision) for precision in PRECISIONS)) for name in names),
-        ),
-        f"{time.strftime('%Y-%m-%d')}, {machine.device()}; jax {machine.versions()['jax']}.",
-    ]
-    write_atomic(out / "conformance.md", ("\n\n".join(tables) + "\n").encode())
-    write_atomic(out / "conformance.json", (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode())
-    results().print("\n\n".join(tables))
-    if any(row["ran"] and not row["passed"] for row in exact):
+    asked = []
+    for folder in run_dirs:
+        asked += list(examine_run(folder, names, data_dir))
+        rows |= {place(row): row for row in asked}
+        text = tables([rows[key] for key in sorted(rows, key=order)])
+        write_atomic(out / "conformance.md", f"{text}\n".encode())
+        data = json.dumps(list(rows.values()), indent=1, allow_nan=False)
+        write_atomic(out / "conformance.json", f"{data}\n".encode())
+    results().print(text)
+    if any(row["ran"] and not row["passed"] for row in asked if row["precision"] == "float32"):
         raise typer.Exit(1)
+
+
+def earlier(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that is there already: those that are not asked for again stay in it.
+
+    Raises:
+        RunError: the file is not such a table.
+    """
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_bytes())
+        return rows if all(place(row) for row in rows) else []
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError):
+        raise RunError(f"{path} must be a table that this program wrote; move it away") from None
+
+
+def place(row: dict[str, Any]) -> tuple[str, ...]:
+    """What a row is about."""
+    return tuple(row[name] for name in ("runtime", "preset", "input", "output", "precision"))
+
+
+def order(key: tuple[str, ...]) -> tuple[int, int]:
+    """Runtimes and presets as they are listed, whatever was asked first."""
+    runtimes, presets = list(RUNTIMES), list(PRESETS)
+    known = key[0] in runtimes, key[1] in presets
+    return runtimes.index(key[0]) if known[0] else 99, presets.index(key[1]) if known[1] else 99
 
 
 def examine_run(folder: Path, names: Iterable[str], data_dir: Path | None) -> Iterator[dict[str, Any]]:
@@ -97,12 +124,28 @@ def examine_run(folder: Path, names: Iterable[str], data_dir: Path | None) -> It
                 "precision": precision or "float32",
             }
             for name in names:
-                note(f"{folder.name}: {', '.join(form.values())} in {name}")
+                note(f"{folder}: {input_}, {output}, {precision or 'float32'} in {name}")
                 try:
                     found = finite(examine(name, path, asked)._asdict())
                     yield {"runtime": name, "ran": True} | form | found
                 except RuntimeUnavailableError as error:
                     yield {"runtime": name, "ran": False, "passed": False, "reason": str(error)} | form
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """What people read, in Markdown: float32 files, then those in fewer bits."""
+    names = list(dict.fromkeys(row["runtime"] for row in rows))
+    exact = [row for row in rows if row["precision"] == "float32"]
+    parts = [
+        table(COLUMNS, (summary(name, [row for row in exact if row["runtime"] == name]) for name in names)),
+        legend(rows),
+        table(
+            ("runtime", *PRECISIONS),
+            ((name, *(verdict(rows, name, precision) for precision in PRECISIONS)) for name in names),
+        ),
+        f"{time.strftime('%Y-%m-%d')}, {machine.device()}; jax {machine.versions()['jax']}.",
+    ]
+    return "\n\n".join(parts)
 
 
 def table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
@@ -135,12 +178,15 @@ def verdict(rows: list[dict[str, Any]], name: str, precision: str) -> str:
     found = [row for row in rows if row["runtime"] == name and row["precision"] == precision]
     if not all(row["ran"] for row in found):
         return "not run"
-    if not all(row["loads"] for row in found):
-        return "refuses" if not any(row["loads"] for row in found) else "refuses some"
-    same, n = min(row["same_answers"] for row in found), found[0]["n"]
-    if all(row["passed"] for row in found):
-        return f"{same:,} of {n:,}"
-    return f"**wrong**: {same:,} of {n:,}"
+    answered = [row for row in found if row["version"]]
+    if not answered:
+        return "refuses"
+    same, n = min(row["same_answers"] for row in answered), answered[0]["n"]
+    right = f"{same:,} of {n:,}"
+    if not all(row["passed"] for row in answered):
+        right = f"**wrong**: {right}"
+    refused = len(found) - len(answered)
+    return f"{right}; refuses {refused} of {len(found)} files" if refused else right
 
 
 def share(answers: Iterable[bool]) -> str:
