@@ -40,5 +40,7 @@ int main(int count, char** arguments) {
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   std::ofstream(answers, std::ios::binary).write(reinterpret_cast<char*>(found.data()), found.size() * sizeof(float));
-  std::cout << "{\"version\": \"" << ov::get_openvino_version().buildNumber << "\", \"seconds\": " << seconds.count() << "}\n";
+  std::string version = ov::get_openvino_version().buildNumber;
+  version = version.substr(0, version.find('-'));
+  std::cout << "{\"version\": \"" << version << "\", \"seconds\": " << seconds.count() << "}\n";
 }
