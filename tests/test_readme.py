@@ -17,7 +17,12 @@ NOT_RUN = {
     "uv sync --extra cuda",
     "uv sync --extra tpu",
 }
-NOT_RUN_PREFIX = "mnist-jax reproduce", "uv run python -m bench"  # minutes long; their own tests run them
+# Minutes long; their own tests run them.
+NOT_RUN_PREFIX = (
+    "mnist-jax reproduce",
+    "uv run python -m bench",
+    "uv run python export/runtimes/conformance.py",
+)
 
 
 def blocks(language: str) -> list[str]:
@@ -87,6 +92,12 @@ def test_every_guarantee_names_a_test_that_is_there() -> None:
     assert len(named) > 20
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(), test
+
+
+def test_the_tables_of_runtimes_are_what_was_found() -> None:
+    exact, _, _, smaller, _ = (ROOT / "bench" / "results" / "conformance.md").read_text().split("\n\n")
+    assert exact in README
+    assert smaller in README
 
 
 @pytest.mark.parametrize(
