@@ -154,6 +154,23 @@ def test_undo_clear_and_a_test_digit(page: Any, digits: Any) -> None:
     assert page.evaluate("seen.pixels") is None
 
 
+def test_what_is_cleared_while_it_is_drawn_stays_cleared(page: Any) -> None:
+    box = page.locator("#paper").bounding_box()
+    draw(page, SEVEN)
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 90)
+    page.keyboard.press("z")  # takes back the stroke that is being drawn
+    page.mouse.move(box["x"] + 200, box["y"] + 90)
+    settled(page)
+    before = seen(page)
+    page.mouse.up()
+    page.keyboard.press("c")
+    settled(page)
+    draw(page, SEVEN)
+    np.testing.assert_array_equal(seen(page), before)
+
+
 def test_by_keyboard_alone(page: Any) -> None:
     page.focus("#paper")
     page.keyboard.press("Space")

@@ -5,7 +5,8 @@ import { frame, SIDE } from "./prepare.js";
 
 const at = (id) => document.getElementById(id);
 const paper = at("paper");
-const state = { strokes: [], sample: null, cursor: null, penDown: false };
+// `stroke` is the one that is being drawn: the last of `strokes`, while a pen is down.
+const state = { strokes: [], stroke: null, sample: null, cursor: null };
 const [card, samples] = await Promise.all([json("model.json"), json("samples.json")]);
 const pictures = new Uint8Array(await (await fetch("samples.bin")).arrayBuffer());
 const answer = await open("model.onnx", card);
@@ -130,7 +131,7 @@ function render() {
   if (state.cursor) {
     const [x, y] = state.cursor.map((value) => value * scale);
     context.lineWidth = 4;
-    context.strokeStyle = state.penDown ? "#ff9d2e" : "#7fb0ff";
+    context.strokeStyle = state.stroke ? "#ff9d2e" : "#7fb0ff";
     context.beginPath();
     context.arc(x, y, 26, 0, 2 * Math.PI);
     context.stroke();
@@ -147,31 +148,35 @@ function place(event) {
 
 function begin(point) {
   state.sample = null;
-  state.strokes.push([point]);
+  state.stroke = [point];
+  state.strokes.push(state.stroke);
 }
 
 paper.addEventListener("pointerdown", (event) => {
   if (event.button !== 0 || !event.isPrimary) return;
   paper.setPointerCapture(event.pointerId);
-  [state.cursor, state.penDown] = [null, false];
+  state.cursor = null;
   begin(place(event));
   look();
 });
 paper.addEventListener("pointermove", (event) => {
-  if (!paper.hasPointerCapture(event.pointerId)) return;
+  if (!state.stroke || !paper.hasPointerCapture(event.pointerId)) return;
   const between = event.getCoalescedEvents?.() ?? [];
-  for (const part of between.length ? between : [event]) state.strokes.at(-1).push(place(part));
+  for (const part of between.length ? between : [event]) state.stroke.push(place(part));
   look();
+});
+paper.addEventListener("lostpointercapture", () => {
+  state.stroke = null; // lifted, or taken away by the system
 });
 
 function clear() {
-  Object.assign(state, { strokes: [], sample: null, penDown: false });
+  Object.assign(state, { strokes: [], stroke: null, sample: null });
   look();
 }
 
 function undo() {
   state.strokes.pop();
-  state.penDown = false;
+  state.stroke = null;
   look();
 }
 
@@ -179,7 +184,7 @@ function sample() {
   const index = Math.floor(Math.random() * samples.labels.length);
   const pixels = pictures.slice(784 * index, 784 * (index + 1));
   const label = card.labels[samples.labels[index]];
-  Object.assign(state, { strokes: [], cursor: null, penDown: false });
+  Object.assign(state, { strokes: [], stroke: null, cursor: null });
   state.sample = { pixels, label, index: samples.indices[index] };
   look();
 }
@@ -201,15 +206,16 @@ paper.addEventListener("keydown", (event) => {
   if (arrow) {
     const step = event.shiftKey ? 4 : 12;
     state.cursor = state.cursor.map((value, axis) => Math.min(Math.max(value + step * arrow[axis], 0), SIZE));
-    if (state.penDown) state.strokes.at(-1).push(state.cursor);
+    state.stroke?.push(state.cursor);
+  } else if (state.stroke) {
+    state.stroke = null;
   } else {
-    state.penDown = !state.penDown;
-    if (state.penDown) begin(state.cursor);
+    begin(state.cursor);
   }
   look();
 });
 paper.addEventListener("blur", () => {
-  [state.cursor, state.penDown] = [null, false];
+  [state.cursor, state.stroke] = [null, null];
   render();
 });
 document.addEventListener("keydown", (event) => {
