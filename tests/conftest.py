@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 # Read when JAX starts: several devices on the CPU, so that a wrong assumption of one shows.
@@ -184,9 +183,9 @@ def page_files(run_dir: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def address(page_files: dict[str, bytes]) -> Iterator[str]:
-    from mnist_jax.cli.serve import handler
+    from mnist_jax.cli.serve import Server, handler
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(page_files))
+    server = Server(("127.0.0.1", 0), handler(page_files))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"127.0.0.1:{server.server_port}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from mutants import as_numpy
+from mutants import as_numpy, edit
 from onnx import TensorProto, helper, numpy_helper
 
 from mnist_jax.cli import main
@@ -22,7 +22,7 @@ SPEC = MLP((), ())
 
 def foreign(
     folder: Path, shape: list[int | str], dtype: int = TensorProto.FLOAT, *, mean: float = 0, std: float = 1,
-    softmax: bool = False, outputs: int = 10,
+    last: str = "", outputs: int = 10,
 ) -> Path:  # fmt: skip
     """A linear classifier as somebody else might have saved it, with the pixels normalised outside."""
     params = as_numpy(init(SPEC, KEY))["Dense_0"]
@@ -31,15 +31,16 @@ def foreign(
     nodes = [helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT)]
     nodes.append(helper.make_node("Reshape", ["float", "flat"], ["rows"]))
     nodes.append(helper.make_node("Gemm", ["rows", "w", "b"], ["scores"]))
-    if softmax:
-        nodes.append(helper.make_node("Softmax", ["scores"], ["chances"]))
-    last = "chances" if softmax else "scores"
+    if last:
+        nodes.append(helper.make_node(last, ["scores"], ["chances"]))
+        nodes.append(helper.make_node("Identity", ["chances"], ["answer"]))
+    name = "answer" if last else "scores"
     tensors = {"flat": np.array([-1, 784]), "w": kernel[:, :outputs], "b": bias[:outputs]}
     graph = helper.make_graph(
         nodes,
         "theirs",
         [helper.make_tensor_value_info("pixels", dtype, shape)],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [*shape[:1], outputs])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [*shape[:1], outputs])],
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
     path = folder / "theirs.onnx"
@@ -48,22 +49,20 @@ def foreign(
     return path
 
 
-@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("last", ["", "Softmax", "LogSoftmax"])
 @pytest.mark.parametrize(
     "shape", [[1, 1, 28, 28], ["n", 1, 28, 28], ["n", 28, 28, 1], ["n", 28, 28], [1, 784], ["n", 784]]
 )
-def test_a_range_makes_it_answer(
-    tmp_path: Path, digits: Dataset, shape: list[int | str], softmax: bool
-) -> None:
+def test_a_range_makes_it_answer(tmp_path: Path, digits: Dataset, shape: list[int | str], last: str) -> None:
     expected = predict(SPEC, init(SPEC, KEY), digits.test.images[:7])
-    path = foreign(tmp_path, shape, softmax=softmax)
+    path = foreign(tmp_path, shape, last=last)
     classifier = Classifier(path, input_range="0..1")
     np.testing.assert_allclose(classifier.predict(digits.test.images[:7]), expected, atol=1e-5)
     fractions = (digits.test.images[:7] / 255).astype(np.float32)
     np.testing.assert_allclose(classifier.predict(fractions), expected, atol=1e-5)
     assert classifier.predict(digits.test.images[:0]).shape == (0, 10)
     assert classifier.labels == list("0123456789")
-    path = foreign(tmp_path, shape, softmax=softmax, mean=0.1307, std=0.3081)
+    path = foreign(tmp_path, shape, last=last, mean=0.1307, std=0.3081)
     usual = Classifier(path, input_range=f"{-0.1307 / 0.3081}..{(1 - 0.1307) / 0.3081}")
     np.testing.assert_allclose(usual.predict(digits.test.images[:7]), expected, atol=1e-5)
 
@@ -94,6 +93,28 @@ def test_without_a_range_it_is_refused_and_ours_with_one(
         Classifier(ours, input_range="0..1")
 
 
+def test_sigmoids_stay_sigmoids_whatever_they_add_up_to(tmp_path: Path, digits: Dataset) -> None:
+    spec = MLP((), (), "sigmoid")
+    expected = predict(spec, init(spec, KEY), digits.test.images)
+    classifier = Classifier(foreign(tmp_path, ["n", 784], last="Sigmoid"), input_range="0..1")
+    together = classifier.predict(digits.test.images)
+    np.testing.assert_allclose(together, expected, atol=1e-5)
+    for index in range(5):
+        alone = classifier.predict(digits.test.images[index : index + 1])
+        np.testing.assert_allclose(alone[0], together[index], atol=1e-6)
+
+
+def test_no_answer_is_not_a_number(tmp_path: Path, digits: Dataset) -> None:
+    path = foreign(tmp_path, ["n", 784], mean=np.nan)
+    with pytest.raises(ModelError, match="must put out finite numbers; got others"):
+        Classifier(path, input_range="0..1").predict(digits.test.images[:2])
+    params = as_numpy(init(SPEC, KEY))
+    model = edit(to_onnx(SPEC, params), "Dense_0.bias", lambda bias: bias * np.float32(np.nan))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="must put out finite numbers; got others"):
+        Classifier(path).predict(digits.test.images[:2])
+
+
 def test_files_that_take_or_give_something_else_are_refused(tmp_path: Path, digits: Dataset) -> None:
     for shape, dtype, message in (
         ([5, 1, 28, 28], TensorProto.FLOAT, "must take .batch, 1, 28, 28., "),
@@ -110,7 +131,9 @@ def test_files_that_take_or_give_something_else_are_refused(tmp_path: Path, digi
         )
 
 
-@pytest.mark.parametrize("text", ["", "0", "0..", "..1", "a..b", "nan..1", "0..inf", "1..1", "0-1", None, 3])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0..", "..1", "a..b", "nan..1", "0..inf", "1..1", "1e39..0", "0-1", None, 3]
+)
 def test_a_range_is_two_numbers(text: str) -> None:
     with pytest.raises(InputError, match=r"an input range must be like 0\.\.1"):
         parse_range(text)

@@ -11,7 +11,7 @@ import pytest
 from mutants import as_numpy, edit, with_metadata, without_weights_of_black_pixels
 
 from mnist_jax.datasets import Dataset
-from mnist_jax.errors import ModelError
+from mnist_jax.errors import InputError, ModelError
 from mnist_jax.loop import Fit, fit
 from mnist_jax.models import apply, init, predict
 from mnist_jax.networks import CNN, MLP
@@ -190,6 +190,7 @@ def test_graphs_that_are_not_ours_are_refused(tmp_path: Path, digits: Dataset) -
         parity(spec, params, with_metadata(good, network_output="sigmoid"), digits.test.images)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_any_function_can_be_compared_with_its_file(digits: Dataset) -> None:
     spec = MLP((20,), ("tanh",), "sigmoid")
     params = init(spec, KEY)
@@ -205,6 +206,9 @@ def test_any_function_can_be_compared_with_its_file(digits: Dataset) -> None:
             assert found.passed, found
             assert (found.n, found.noise, found.disagreements) == (297, 1280, 0)
             assert not compare(lambda pictures, ours=ours: ours(pictures) * 1.001, model, images).passed
+    for wrong in (lambda pictures: pictures[:, 0, 0, :1], lambda pictures: 3.0, 5):
+        with pytest.raises(InputError, match=r"must give float32|takes a function"):
+            compare(wrong, model, images)
     with pytest.raises(ModelError, match="must take one array, uint8 or float32, and put out one"):
         compare(ours, with_two_outputs(model), images)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from mutants import as_numpy, edit
+from mutants import as_numpy, edit, with_metadata
 
 from mnist_jax import runs
 from mnist_jax.cli import main
@@ -150,6 +150,48 @@ def test_a_smaller_file_that_fails_is_not_written(
     assert "nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     assert (run_dir / runs.MODEL).exists()
+
+
+def first_only(values: np.ndarray) -> np.ndarray:
+    """One, and zeros for all others."""
+    found = np.zeros_like(values)
+    found.flat[0] = 1
+    return found
+
+
+def test_a_file_does_not_pass_by_saying_that_it_is_static(
+    trained: tuple[Config, Fit], digits: Dataset
+) -> None:
+    spec, params = trained[0].model, trained[1].params
+    model = to_onnx(spec, params)
+    broken = edit(model, "Dense_2.bias", np.zeros_like)
+    assert not parity(spec, params, with_metadata(broken, precision="int8-static"), digits.test.images).passed
+    static = quantize(model, "int8-static", images=digits.train.images[:500])
+    assert parity(spec, params, static, digits.test.images).passed
+    for name in ("Dense_0.weight.steps", "Dense_1.bias.steps", "Dense_2.weight.scales"):
+        one_off = edit(static, name, lambda values: values + first_only(values))
+        assert not parity(spec, params, one_off, digits.test.images).passed, name
+
+
+def test_biases_of_dead_units_stay(trained: tuple[Config, Fit], digits: Dataset) -> None:
+    spec, params = trained[0].model, as_numpy(trained[1].params)
+    params["Dense_2"]["kernel"] = params["Dense_2"]["kernel"].copy()
+    params["Dense_2"]["kernel"][:, 3] = 0
+    params["Dense_2"]["bias"] = params["Dense_2"]["bias"] + np.float32(5) * np.eye(1, 10, 3)[0]
+    params["Dense_2"]["bias"] = params["Dense_2"]["bias"].astype(np.float32)
+    model = to_onnx(spec, params)
+    static = quantize(model, "int8-static", images=digits.train.images[:500])
+    paid = cost(model.SerializeToString(), static.SerializeToString(), digits.test)
+    assert paid.flips <= 5
+
+
+def test_static_files_are_calibrated_on_pixels(digits: Dataset) -> None:
+    model = to_onnx(MLP((), ()), init(MLP((), ()), KEY), input="float32")
+    for images in (digits.train.images[:0], np.float32(digits.train.images[:5] / 255)):
+        with pytest.raises(InputError, match="images must be uint8, at least one; got"):
+            quantize(model, "int8-static", images=images)
+    with pytest.raises(ModelError, match="must be one that to_onnx has built; got bytes"):
+        quantize(b"model", "int8")
 
 
 def test_a_rounded_file_does_not_come_back(tmp_path: Path) -> None:

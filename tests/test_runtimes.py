@@ -59,8 +59,7 @@ def written(
     model = to_onnx(spec, params, input=input_, output=output)
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
-    facts = {entry.key: entry.value for entry in model.metadata_props}
-    return path, model, question(spec, params, facts, images)
+    return path, model, question(spec, params, path.read_bytes(), images)
 
 
 def few(asked: Question) -> Question:

@@ -3,7 +3,10 @@
 import http.client
 import os
 import re
+import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ from conftest import KEPT
 
 from mnist_jax.cli import main
 from mnist_jax.cli.serve import HEADERS
+from mnist_jax.cli.web import page
 from mnist_jax.errors import RuntimeUnavailableError
 from mnist_onnx import site
 
@@ -68,6 +72,11 @@ def test_a_folder_for_any_host(
     assert main(["web", str(run_dir), "--out", str(out)]) == 2
     assert "must be a new directory, or one that web wrote" in capsys.readouterr().err
     assert main(["web", str(run_dir), "--out", str(out / "diary.txt")]) == 2
+    export = tmp_path / "export"
+    export.mkdir()
+    assert main(["export", str(run_dir), "--out", str(export / "model.onnx")]) == 0
+    assert main(["web", str(run_dir), "--out", str(export)]) == 2
+    assert sorted(path.name for path in export.iterdir()) == ["model.json", "model.onnx"]
     assert main(["serve", str(run_dir), "--port", "70000"]) == 2
     assert "--port must be a whole number from 0 to 65535; got 70000" in capsys.readouterr().err
 
@@ -99,6 +108,34 @@ def test_serve_prints_its_address_and_ends_cleanly(
     _, said = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Traceback" not in said
+
+
+def test_the_page_shows_probabilities_whatever_was_exported(
+    run_dir: Path, page_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "cache_folder", lambda: KEPT)
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    logits = ["--output", "logits", "--input", "float32", "--out", str(copy / "model.onnx")]
+    assert main(["export", str(copy), *logits]) == 0
+    assert page(copy, None)["model.onnx"] == page_files["model.onnx"]
+
+
+def test_a_visitor_who_leaves_is_no_error(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    host, port = address.split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as left:
+            left.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # a reset, not an end
+            path = "/ort/ort-wasm-simd-threaded.wasm"
+            left.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+            left.recv(1000)
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_what_npm_brings_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,11 @@ def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
             "must hold its own weights; those of 'Dense_0.weight'",
         ),
         "an absurd shape": (changed(good, enormous), "is damaged"),
+        "another opset": (
+            changed(good, lambda m: setattr(m.opset_import[0], "version", 9)),
+            "is damaged: its graph is not",
+        ),
+        "another IR": (changed(good, lambda m: setattr(m, "ir_version", 99)), "is damaged: its graph is not"),
         "rounded": (with_metadata(good, precision="int8"), "must hold float32 weights; got int8, of which"),
         "foreign": (changed(good, lambda m: m.ClearField("metadata_props")), "its metadata lacks format"),
     }
@@ -108,7 +113,9 @@ def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "nothing.onnx")
 
 
-def test_weights_in_other_files_are_never_read(tmp_path: Path, digits: Dataset) -> None:
+def test_weights_in_other_files_are_never_read(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mnist_onnx import Classifier
 
     spec = MLP((5,), ("relu",))
@@ -120,9 +127,12 @@ def test_weights_in_other_files_are_never_read(tmp_path: Path, digits: Dataset) 
     tensor.external_data.add(key="location", value=str(secret))
     (tmp_path / "run").mkdir()
     path = tmp_path / "run" / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError):
-        Classifier(path).predict(digits.test.images[:1])
+    monkeypatch.chdir(tmp_path)
+    for place in (str(secret), "secret", "../secret", "run/../secret"):
+        tensor.external_data[0].value = place
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ModelError):
+            Classifier(path).predict(digits.test.images[:1])
     with pytest.raises(ModelError, match="must hold its own weights"):
         load(path)
 

@@ -11,7 +11,7 @@ from mnist_jax.errors import InputError, ModelError
 from mnist_jax.networks import CLASSES, IMAGE_SHAPE
 from mnist_jax.sources import DIGITS
 from mnist_onnx.foreign import Foreign
-from mnist_onnx.sessions import open_session, probabilities, read_bytes, run
+from mnist_onnx.sessions import metadata_of, open_session, probabilities, read_bytes, run
 
 # What each entry of the metadata that changes answers may say.
 KNOWN = {
@@ -46,14 +46,15 @@ class Classifier:
         if not isinstance(path, str | PathLike):
             raise ModelError(f"a Classifier is made from a file's path; got {type(path).__name__}")
         self._name = fspath(path)
-        self._session = open_session(read_bytes(self._name), self._name)
+        data = read_bytes(self._name)
+        self._session = open_session(data, self._name)
         self._foreign: Foreign | None = None
         if input_range is None:
             self.metadata = read_metadata(self._session, self._name)
             self.labels: list[str] = json.loads(self.metadata["labels"])
         else:
-            self._foreign = Foreign(self._session, input_range, self._name)
-            self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+            self._foreign = Foreign(self._session, data, input_range, self._name)
+            self.metadata = metadata_of(self._session, self._name)
             self.labels = list(DIGITS)
 
     def predict(self, images: Any) -> np.ndarray:
@@ -81,6 +82,8 @@ class Classifier:
         if self.metadata["input_range"] == "0..1" and images.dtype == np.uint8:
             images = images * np.float32(1 / 255)
         (answer,) = run(self._session, {"images": images[:, None]}, None, self._name)
+        if not np.isfinite(answer).all():
+            raise ModelError(f"{self._name} must put out finite numbers; got others")
         if self.metadata["output"] == "logits":
             answer = probabilities(answer, self.metadata["network_output"])
         return answer
@@ -92,10 +95,7 @@ def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
     Raises:
         ModelError: the file is not one of ours, or says what cannot be.
     """
-    try:
-        metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-    except UnicodeDecodeError:
-        raise ModelError(f"{name} is damaged: its metadata is not text") from None
+    metadata = metadata_of(session, name)
     if missing := sorted({*KNOWN, "labels"} - set(metadata)):
         raise ModelError(
             f"{name} must be a file written by mnist-jax, which says what pixels it takes; "

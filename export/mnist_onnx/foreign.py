@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from mnist_jax.errors import InputError, ModelError
-from mnist_onnx.sessions import probabilities, run
+from mnist_onnx.sessions import metadata_of, probabilities, run
 
 TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+UNCHANGED = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+LARGEST = 1e6  # of what a network may take for black or white
 SHAPES = ([1, 28, 28], [28, 28, 1], [28, 28], [784])
 
 
@@ -20,9 +22,9 @@ class Foreign:
         ModelError: the file takes or gives something else, or has a range already.
     """
 
-    def __init__(self, session: Any, input_range: str, name: str) -> None:
+    def __init__(self, session: Any, data: bytes, input_range: str, name: str) -> None:
         self.low, self.high = parse_range(input_range)
-        facts: dict[str, str] = session.get_modelmeta().custom_metadata_map
+        facts = metadata_of(session, name)
         if "input_range" in facts and "parameters_sha256" in facts:
             raise ModelError(
                 f"{name} must not be given an input range, since it has one, {facts['input_range']}; "
@@ -45,9 +47,13 @@ class Foreign:
         self.session, self.name = session, name
         self.input, self.dtype, self.shape = inputs[0].name, TYPES[inputs[0].type], shape
         self.batch_size = 1 if batch == 1 else 0  # some files take one picture at a time
+        self.last = _last_operation(data, outputs[0].name)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Ten probabilities for each image `[batch, 28, 28]`; what does not add up to one counts as logits.
+        """Ten probabilities for each image `[batch, 28, 28]`.
+
+        What comes out of a softmax or a sigmoid is taken as it is; of a log-softmax, its power; all else is
+        taken for logits, of which the softmax is given.
 
         Raises:
             ModelError: the graph fails, or gives something else than ten numbers.
@@ -60,9 +66,25 @@ class Foreign:
         parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
         answers = [run(self.session, {self.input: part}, None, self.name)[0] for part in parts]
         answer = np.concatenate(answers) if answers else np.zeros((0, 10), np.float32)
-        if (answer >= 0).all() and np.allclose(answer.sum(axis=-1), 1, atol=1e-3):
+        if not np.isfinite(answer).all():
+            told = f"{self.low:g}..{self.high:g}"
+            told = f"{self.low:g}..{self.high:g}"
+            raise ModelError(f"{self.name} must put out finite numbers; got others; is its range {told}?")
+        if self.last in ("Softmax", "Sigmoid"):
             return answer
-        return probabilities(answer, "softmax")
+        return np.exp(answer) if self.last == "LogSoftmax" else probabilities(answer, "softmax")
+
+
+def _last_operation(data: bytes, output: str) -> str:
+    """The operation that the output comes from, but for those that leave its numbers as they are."""
+    import onnx
+
+    made = {name: node for node in onnx.load_from_string(data).graph.node for name in node.output}
+    for _ in made:
+        if output not in made or made[output].op_type not in UNCHANGED:
+            break
+        output = made[output].input[0]
+    return str(made[output].op_type) if output in made else ""
 
 
 def parse_range(text: str) -> tuple[float, float]:
@@ -76,6 +98,6 @@ def parse_range(text: str) -> tuple[float, float]:
         numbers = float(low), float(high)
     except ValueError:
         numbers = math.nan, math.nan
-    if not dots or not all(map(math.isfinite, numbers)) or numbers[0] == numbers[1]:
+    if not dots or not all(abs(number) <= LARGEST for number in numbers) or numbers[0] == numbers[1]:
         raise InputError(f"an input range must be like 0..1, what black is and what white is; got {text!r}")
     return numbers

@@ -9,7 +9,7 @@ off; images with ink strewn over them light every pixel while the units work as 
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +19,11 @@ import onnx
 from mnist_jax.checks import check_images
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.models import apply, probabilities
-from mnist_jax.networks import Spec
+from mnist_jax.networks import CLASSES, Spec
 from mnist_jax.types import Images, Params
 from mnist_onnx.classifier import read_metadata
-from mnist_onnx.graph import checked_params
-from mnist_onnx.quantize import rounded
+from mnist_onnx.graph import Input, Output, checked_params, to_onnx
+from mnist_onnx.quantize import is_static, rounded
 from mnist_onnx.sessions import open_session, run
 
 # Of logits, as a share of the picture's scale, which is 1 + its largest |logit|: each is a sum of terms of
@@ -109,7 +109,7 @@ def parity(
     """
     _check(model, images, seed)
     data = model if isinstance(model, bytes) else model.SerializeToString()
-    asked = question(spec, params, read_metadata(open_session(data)), images, seed=seed)
+    asked = question(spec, params, data, images, seed=seed)
     return _ask(asked, *_with_logits(data))
 
 
@@ -139,6 +139,11 @@ def compare(
         pixels = pixels * np.float32(1 / 255)
     if len(given[0].shape) == 4:
         pixels = pixels[:, None]
+    if not callable(function):
+        raise InputError(f"compare takes a function of pictures; got {function!r}")
+    gives = jax.eval_shape(function, jax.ShapeDtypeStruct(pixels.shape, pixels.dtype))
+    if getattr(gives, "shape", None) != (len(pixels), CLASSES) or gives.dtype != np.float32:
+        raise InputError(f"the function must give float32 [batch, {CLASSES}]; got {gives}")
     answers = _in_chunks(jax.jit(function), pixels)
     scale = 1 + np.abs(answers).max(axis=-1, keepdims=True)
     asked = Question(pixels, answers, TOLERANCE * scale, answers, scale, len(images))
@@ -183,10 +188,8 @@ def _ask(asked: Question, session: object, outputs: list[str], name: str = "imag
     )
 
 
-def question(
-    spec: Spec, params: Params, metadata: Mapping[str, str], images: Images, *, seed: int = 0
-) -> Question:
-    """What to ask a file that says `metadata` of itself, and what it must answer.
+def question(spec: Spec, params: Params, data: bytes, images: Images, *, seed: int = 0) -> Question:
+    """What to ask a file, by what it says of itself, and what it must answer.
 
     If its weights are rounded, that is what JAX answers with those weights.
 
@@ -195,11 +198,16 @@ def question(
         SpecError: the parameters are not the spec's.
     """
     checked_params(spec, params)
+    metadata = read_metadata(open_session(data))
     if metadata["network_output"] != spec.output:
         raise ModelError(f"the model must be of a {spec.output} network; got {metadata['network_output']}")
     precision, slack = metadata["precision"], None
     if precision == "int8-static":
-        slack = int(SLACK * len(images))
+        taken: Input = "uint8" if metadata["input_range"] == "0..255" else "float32"
+        given: Output = "logits" if metadata["output"] == "logits" else "probabilities"
+        original = to_onnx(spec, params, input=taken, output=given)
+        if is_static(onnx.load_from_string(data), original):  # and does not only say so
+            slack = int(SLACK * len(images))
     else:
         params = rounded(spec, params, precision)
     inputs = np.concatenate([np.asarray(images), _noise(np.asarray(images), seed)])

@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnist_jax import arrays
 from mnist_jax.checks import check_images
-from mnist_jax.errors import ModelError, SpecError
+from mnist_jax.errors import InputError, ModelError, SpecError
 from mnist_jax.networks import Spec
 from mnist_jax.settings import check_one_of
 from mnist_onnx.classifier import read_metadata
@@ -30,6 +30,8 @@ Precision = Literal["float16", "int8", "int8-static"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LAYERS = ("Conv", "Gemm")
 FLOAT16_MAX = 65504
+
+Rounding = tuple[np.ndarray, np.ndarray]  # an activation's step, and the step that stands for zero
 
 
 def quantize(model: ModelProto, precision: Precision, *, images: Any = None) -> ModelProto:
@@ -46,14 +48,38 @@ def quantize(model: ModelProto, precision: Precision, *, images: Any = None) -> 
         ModelError: the model is not one that `to_onnx` has built.
     """
     check_one_of("precision", precision, PRECISIONS)
+    if not isinstance(model, ModelProto):
+        raise ModelError(
+            f"a model to quantize must be one that to_onnx has built; got {type(model).__name__}"
+        )
     facts = {entry.key: entry.value for entry in model.metadata_props}
     if facts.get("precision") != "float32":
         raise ModelError("a model to quantize must be a float32 one that to_onnx has built; got another")
-    ranges = {}
-    if precision == "int8-static":
-        check_images(images)
-        ranges = _ranges(model, np.asarray(images), facts["input_range"])
+    if precision != "int8-static":
+        return _rewritten(model, precision, {})
+    check_images(images)
+    if images.dtype != np.uint8 or not len(images):
+        raise InputError(f"images must be uint8, at least one; got {len(images)} of {images.dtype}")
+    ranges = _ranges(model, np.asarray(images), facts["input_range"])
+    return _rewritten(model, precision, {value: _rounding(*span) for value, span in ranges.items()})
 
+
+def is_static(model: ModelProto, original: ModelProto) -> bool:
+    """Whether a model is the `int8-static` one of a float32 one, whatever the ranges of its activations."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    try:
+        roundings = {
+            node.input[0]: (tensors[f"{node.input[0]}.scale"], tensors[f"{node.input[0]}.zero"])
+            for node in original.graph.node
+            if node.op_type in LAYERS
+        }
+        return bool(_rewritten(original, "int8-static", roundings).graph == model.graph)
+    except (KeyError, ValueError, TypeError, ZeroDivisionError):
+        return False
+
+
+def _rewritten(model: ModelProto, precision: str, roundings: dict[str, Rounding]) -> ModelProto:
+    """The model with its layers' weights in fewer bits, and their inputs in steps where these are given."""
     smaller = ModelProto()
     smaller.CopyFrom(model)
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -62,14 +88,21 @@ def quantize(model: ModelProto, precision: Precision, *, images: Any = None) -> 
         if node.op_type not in LAYERS:
             graph.nodes.append(node)
         elif precision == "int8-static":
-            graph.add_in_integers(node, ranges[node.input[0]])
+            graph.add_in_integers(node, *roundings[node.input[0]])
         else:
             graph.add_with_rounded_kernel(node, precision)
     del smaller.graph.node[:], smaller.graph.initializer[:]
     smaller.graph.node.extend(graph.nodes)
     smaller.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in graph.used())
+    facts = {entry.key: entry.value for entry in model.metadata_props}
     helper.set_model_props(smaller, {**facts, "precision": precision})
     return smaller
+
+
+def _rounding(low: float, high: float) -> Rounding:
+    """The float32 step and the uint8 zero that spread 0 to 255 over a range."""
+    scale = (high - low) / 255 or 1.0
+    return np.array(scale, np.float32), np.array(np.rint(-low / scale).clip(0, 255), np.uint8)
 
 
 class _Rewritten:
@@ -88,20 +121,19 @@ class _Rewritten:
             self._dequantized(name, *to_int8(self.tensors[name]))
         self._again(node, [value, f"{name}.float", bias])
 
-    def add_in_integers(self, node: NodeProto, span: tuple[float, float]) -> None:
+    def add_in_integers(self, node: NodeProto, scale: np.ndarray, zero: np.ndarray) -> None:
         value, name, bias = node.input
-        steps, scales = to_int8(self.tensors[name])
-        low, high = span
-        scale = (high - low) / 255 or 1.0
-        self.tensors[f"{value}.scale"] = np.array(scale, np.float32)
-        self.tensors[f"{value}.zero"] = np.array(np.rint(-low / scale).clip(0, 255), np.uint8)
+        # A bias is a whole number of steps of the products: these must not be so small that it has too many.
+        least = np.abs(self.tensors[bias]) / (np.float32(2**30) * scale)
+        steps, scales = to_int8(self.tensors[name], least)
+        self.tensors |= {f"{value}.scale": scale, f"{value}.zero": zero}
         rounding = [f"{value}.scale", f"{value}.zero"]
         self._node("QuantizeLinear", [value, *rounding], f"{value}.steps")
         self._node("DequantizeLinear", [f"{value}.steps", *rounding], f"{value}.float")
         self._dequantized(name, steps, scales)
         # Of the scale of the products, so that a runtime can add it to their sums of 32-bit integers.
-        bias_scales = scales * np.float32(scale)
-        whole = np.rint(self.tensors[bias] / bias_scales).clip(-(2**31), 2**31 - 128).astype(np.int32)
+        bias_scales = scales * scale
+        whole = np.rint(self.tensors[bias] / bias_scales).astype(np.int32)
         self._dequantized(bias, whole, bias_scales)
         self._again(node, [f"{value}.float", f"{name}.float", f"{bias}.float"])
 
@@ -153,13 +185,13 @@ def to_float16(kernel: np.ndarray) -> np.ndarray:
     return kernel.astype(np.float16)
 
 
-def to_int8(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel whose outputs come first, as int8, and the float32 scale of each output.
+def to_int8(kernel: np.ndarray, least: Any = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel whose outputs come first, as int8, and the float32 scale of each output, of at least `least`.
 
     Symmetric, so that 0 stays 0: the largest weight of each output becomes 127 or -127.
     """
     largest = np.abs(kernel).reshape(len(kernel), -1).max(axis=1)
-    scales = np.maximum(largest / np.float32(127), np.finfo(np.float32).tiny)
+    scales = np.maximum(np.maximum(largest / np.float32(127), np.finfo(np.float32).tiny), least)
     steps = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1)))
     return steps.clip(-127, 127).astype(np.int8), scales
 

@@ -34,8 +34,8 @@ RUNTIMES = {
     "opencv-4": Runtime("on_opencv.py", ("opencv-python-headless==4.14.0.94", "numpy")),
     "openvino-c++": Runtime("on_openvino.cpp", (_OPENVINO,), needs=("g++",)),
     "tract": Runtime("on_tract.py", ("tract==0.23.9", "numpy")),
-    "onnxruntime-node": Runtime("on_node.cjs", npm=("onnxruntime-node@1.30.0",)),
-    "onnxruntime-web": Runtime("on_web.cjs", npm=_WEB),
+    "onnxruntime-node": Runtime("on_node.cjs", npm=("onnxruntime-node@1.30.0",), needs=("node",)),
+    "onnxruntime-web": Runtime("on_web.cjs", npm=_WEB, needs=("node",)),
     "chromium": Runtime("on_chromium.py", ("playwright==1.65.2",), _WEB, ("chromium",)),
     "tinygrad": Runtime("on_tinygrad.py", ("tinygrad==0.14.0", "numpy"), needs=("clang",)),
     "tvm": Runtime("on_tvm.py", ("apache-tvm==0.27.0.post1", "onnx==1.23.2", "numpy")),
@@ -116,11 +116,14 @@ def ask(name: str, model: Path, pixels: np.ndarray, sizes: Sequence[int] = SIZES
             folder,
             variables,
         )
-        values = np.fromfile(answers, np.float32)
+        values = np.fromfile(answers, np.float32) if answers.exists() else np.zeros(0, np.float32)
     if values.size != CLASSES * len(pixels):
         raise ModelError(f"{name} must give {CLASSES} numbers for each image; got {values.size:,} in all")
-    last = json.loads(said.splitlines()[-1])
-    return Answers(values.reshape(-1, CLASSES), last["version"], last["seconds"])
+    try:
+        last = json.loads(said.splitlines()[-1])
+        return Answers(values.reshape(-1, CLASSES), str(last["version"]), float(last["seconds"]))
+    except (IndexError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{name} must say its version and its seconds last; got {said[-100:]!a}") from None
 
 
 def examine(name: str, model: Path, asked: Question) -> Examination:

@@ -1,5 +1,6 @@
 """ONNX Runtime: a file's bytes, asked on the CPU; what goes wrong is one line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ def open_session(data: bytes, name: str = "the model") -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
+    # Weights in other files are never read, wherever a file says that they are.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.log_severity_level = 3  # what goes wrong is raised; warnings would only be printed
     try:
         # Without its fallback, which would print, and try again what has just failed.
@@ -26,6 +29,18 @@ def open_session(data: bytes, name: str = "the model") -> Any:
         raise ModelError(
             f"{name} must be an ONNX file; ONNX Runtime refuses it: {_one_line(error)}"
         ) from None
+
+
+def metadata_of(session: Any, name: str = "the model") -> dict[str, str]:
+    """What a file says of itself, whoever wrote it.
+
+    Raises:
+        ModelError: it is not text.
+    """
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError:
+        raise ModelError(f"{name} is damaged: its metadata is not text") from None
 
 
 def run(
@@ -42,6 +57,8 @@ def run(
     except Exception as error:
         raise ModelError(f"{name} cannot be run on {count} images: {_one_line(error)}") from None
     for array in found:
+        if not isinstance(array, np.ndarray):
+            raise ModelError(f"{name} must put out an array; got {type(array).__name__}")
         if array.shape != (count, CLASSES) or array.dtype != np.float32:
             raise ModelError(
                 f"{name} must put out float32 [{count}, {CLASSES}]; got {array.dtype} {list(array.shape)}"

@@ -10,16 +10,19 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from mnist_jax.errors import RuntimeUnavailableError
 from mnist_jax.files import write_atomic
+from mnist_jax.networks import Spec
 from mnist_jax.store import cache_folder
-from mnist_onnx.storage import describe
+from mnist_onnx.graph import to_onnx
+from mnist_onnx.storage import OURS, describe
 
 if TYPE_CHECKING:
     from mnist_jax.types import HeldOut
@@ -34,16 +37,22 @@ SUMS = {
 SAMPLES = 200
 
 
-def site(model: ModelProto, test: "HeldOut | None") -> dict[str, bytes]:
-    """All files of the page by their paths, for one of our models.
+def site(
+    spec: Spec, params: Mapping[str, Any], facts: Mapping[str, str], test: "HeldOut | None"
+) -> dict[str, bytes]:
+    """All files of the page by their paths, for one network; its hidden layers are outputs, too.
 
     Args:
-        model: as `to_onnx` builds it; the page's has its hidden layers among the outputs, too.
+        spec: the network.
+        params: its parameters.
+        facts: what its file says of itself, its labels among it.
         test: where the page's random test digits come from.
 
     Raises:
         RuntimeUnavailableError: onnxruntime-web can't be had; says what to do.
     """
+    more = {name: fact for name, fact in facts.items() if name not in OURS}
+    model = to_onnx(spec, params, classes=json.loads(facts["labels"]), facts=more)
     data = with_hidden(model).SerializeToString(deterministic=True)
     files = {path.name: path.read_bytes() for path in sorted(PAGE.iterdir()) if path.is_file()}
     files |= {f"ort/{name}": data for name, data in runtime().items()}
@@ -100,7 +109,7 @@ def _read(path: Path, expected: str) -> bytes | None:
     """A cached file, if it is there and what it was."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:  # none, or none that can be read
         return None
     return data if hashlib.sha256(data).hexdigest() == expected else None
 
@@ -119,8 +128,11 @@ def _fetch() -> dict[str, bytes]:
         if done.returncode or len(archives) != 1:
             said = " ".join((done.stderr or done.stdout).split())[:300] or "nothing"
             raise RuntimeUnavailableError(f"npm must be able to fetch {RUNTIME}; it says: {said}")
-        with tarfile.open(archives[0]) as archive:  # of which nothing is unpacked but what is read here
-            return {name: _member(archive, f"package/dist/{name}") for name in SUMS}
+        try:
+            with tarfile.open(archives[0]) as archive:  # of which nothing is unpacked but what is read here
+                return {name: _member(archive, f"package/dist/{name}") for name in SUMS}
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise RuntimeUnavailableError(f"npm must bring {RUNTIME} whole; got {error}") from None
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

@@ -79,6 +79,18 @@ def load(path: str | PathLike[str]) -> tuple[Spec, dict[str, Any]]:
     Raises:
         ModelError: the file is missing, damaged, not one of ours, or its weights have been rounded.
     """
+    spec, params, _ = load_with_facts(path)
+    return spec, params
+
+
+def load_with_facts(path: str | PathLike[str]) -> tuple[Spec, dict[str, Any], dict[str, str]]:
+    """As `load`, and all that the file says of itself.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    if not isinstance(path, str | PathLike):
+        raise ModelError(f"load takes a file's path; got {type(path).__name__}")
     name = fspath(path)
     model = parse(read_bytes(name), name)
     facts = {entry.key: entry.value for entry in model.metadata_props}
@@ -106,9 +118,12 @@ def load(path: str | PathLike[str]) -> tuple[Spec, dict[str, Any]]:
     except (KeyError, ValueError, TypeError, RecursionError) as error:  # SpecError among them
         raise ModelError(f"{name} is damaged: {' '.join(str(error).split())}") from None
     told = {entry.key: entry.value for entry in again.metadata_props}
-    if told != facts or again.graph != model.graph:
+    again.producer_version = model.producer_version  # an older one has written the same
+    for each in (again, model):
+        del each.metadata_props[:]
+    if told != facts or again != model:
         raise ModelError(f"{name} is damaged: its graph is not the one of what its metadata says")
-    return spec, params
+    return spec, params, facts
 
 
 def parse(data: bytes, name: str = "the model") -> ModelProto:

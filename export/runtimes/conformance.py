@@ -20,6 +20,7 @@ from mnist_jax.cli.process import settle, start_jax
 from mnist_jax.errors import MnistJaxError, RunError, RuntimeUnavailableError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import PRESETS
+from mnist_jax.settings import check_one_of
 from mnist_onnx.graph import Input, Output
 from mnist_onnx.quantize import PRECISIONS, Precision, quantize
 from mnist_onnx.runtimes import RUNTIMES
@@ -55,6 +56,10 @@ def conformance(
     Example: uv run python export/runtimes/conformance.py runs/my-run --runtime opencv --runtime tract
     """
     names = tuple(dict.fromkeys(runtime or RUNTIMES))
+    for name in names:
+        check_one_of("runtime", name, tuple(RUNTIMES))
+    for folder in run_dirs:
+        runs.read(folder)
     out.mkdir(parents=True, exist_ok=True)
     rows = {place(row): row for row in earlier(out / "conformance.json")}
     start_jax()
@@ -82,13 +87,13 @@ def earlier(path: Path) -> list[dict[str, Any]]:
         return rows if all(place(row) for row in rows) else []
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OSError):
         raise RunError(f"{path} must be a table that this program wrote; move it away") from None
 
 
 def place(row: dict[str, Any]) -> tuple[str, ...]:
     """What a row is about."""
-    return tuple(row[name] for name in ("runtime", "preset", "input", "output", "precision"))
+    return tuple(row[name] for name in ("runtime", "preset", "run", "input", "output", "precision"))
 
 
 def order(key: tuple[str, ...]) -> tuple[int, int]:
@@ -115,10 +120,10 @@ def examine_run(folder: Path, names: Iterable[str], data_dir: Path | None) -> It
                 model = quantize(model, precision, images=data.train.images[:1000])
             path = Path(work) / "model.onnx"
             path.write_bytes(model.SerializeToString())
-            facts = {entry.key: entry.value for entry in model.metadata_props}
-            asked = question(run.config.model, params, facts, data.test.images)
+            asked = question(run.config.model, params, path.read_bytes(), data.test.images)
             form = {
                 "preset": run.preset,
+                "run": folder.name,
                 "input": input_,
                 "output": output,
                 "precision": precision or "float32",
@@ -158,15 +163,17 @@ def summary(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
     """A line of the table: the worst of a runtime's rows."""
     ran = [row for row in rows if row["ran"]]
     if not ran:
-        return (name, *[""] * (len(COLUMNS) - 2), f"not run: {rows[0]['reason']}")
+        why = f"not run: {rows[0]['reason']}" if rows else "not asked"
+        return (name, *[""] * (len(COLUMNS) - 2), why)
+    worst = min(ran, key=lambda row: row["same_answers"] / row["n"])
     good = [row for row in ran if row["max_abs_difference"] is not None]
     failed = {f"{row['preset']}, {row['input']} to {row['output']}: {row['reason']}": row for row in ran}
     return (
         name,
-        max(row["version"] for row in ran),
+        next((row["version"] for row in reversed(ran) if row["version"]), ""),
         share(row["loads"] for row in ran),
         share(row["dynamic_batch"] for row in ran),
-        f"{min(row['same_answers'] for row in ran):,} of {ran[0]['n']:,}",
+        f"{worst['same_answers']:,} of {worst['n']:,}",
         f"{max(row['max_abs_difference'] for row in good):.1e}" if good else "",
         f"{max(row['seconds'] for row in good):.2f}" if good else "",
         "; ".join(reason for reason, row in failed.items() if not row["passed"]) or "equals JAX",
@@ -176,13 +183,15 @@ def summary(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
 def verdict(rows: list[dict[str, Any]], name: str, precision: str) -> str:
     """How a runtime does with files in fewer bits: the worst of its rows, in a few words."""
     found = [row for row in rows if row["runtime"] == name and row["precision"] == precision]
+    if not found:
+        return "not asked"
     if not all(row["ran"] for row in found):
         return "not run"
     answered = [row for row in found if row["version"]]
     if not answered:
         return "refuses"
-    same, n = min(row["same_answers"] for row in answered), answered[0]["n"]
-    right = f"{same:,} of {n:,}"
+    worst = min(answered, key=lambda row: row["same_answers"] / row["n"])
+    right = f"{worst['same_answers']:,} of {worst['n']:,}"
     if not all(row["passed"] for row in answered):
         right = f"**wrong**: {right}"
     refused = len(found) - len(answered)
@@ -215,6 +224,6 @@ if __name__ == "__main__":
     app.command()(conformance)
     try:
         sys.exit(app(standalone_mode=False))
-    except (MnistJaxError, typer.TyperException) as error:
+    except (MnistJaxError, OSError, typer.TyperException) as error:
         complain(error.format_message() if isinstance(error, typer.TyperException) else str(error))
         sys.exit(2)

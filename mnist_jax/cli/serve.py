@@ -1,6 +1,8 @@
 """`mnist-jax serve`: the page to draw on, on this machine alone."""
 
 import mimetypes
+import sys
+import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Annotated
@@ -45,7 +47,7 @@ def serve(
         raise RunError(f"--port must be a whole number from 0 to {2**16 - 1}; got {port}")
     files = page(run_dir, data_dir)
     try:
-        server = ThreadingHTTPServer((HERE, port), handler(files))
+        server = Server((HERE, port), handler(files))
     except OSError as error:
         raise RunError(f"--port must be one that is free; {port}: {error.strerror}") from None
     address = f"http://{HERE}:{server.server_port}/"
@@ -54,12 +56,24 @@ def serve(
     if not no_browser:
         import webbrowser
 
-        webbrowser.open(address)
+        # Some browsers are programs of the terminal, and come back when they are closed.
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     with server:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             console.note("ended")
+
+
+class Server(ThreadingHTTPServer):
+    """A server that says nothing of visitors who leave before they have all they asked for."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tells of all other errors."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def handler(files: Mapping[str, bytes]) -> type[BaseHTTPRequestHandler]:
@@ -72,8 +86,8 @@ def handler(files: Mapping[str, bytes]) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             name = self.path.partition("?")[0].removeprefix("/") or "index.html"
-            port = self.server.server_port
-            if self.headers.get("Host") not in (f"{HERE}:{port}", f"localhost:{port}"):
+            host, _, port = self.headers.get("Host", "").lower().partition(":")
+            if host not in (HERE, "localhost") or (port or "80") != str(self.server.server_port):
                 # Another name for this machine: a page elsewhere may have made it up, to read what is here.
                 self._answer(421, "text/plain", b"ask for 127.0.0.1\n")
             elif name in files:

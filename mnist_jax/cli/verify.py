@@ -9,6 +9,7 @@ import typer
 from mnist_jax import runs
 from mnist_jax.cli import console, options
 from mnist_jax.errors import ModelError, RunError
+from mnist_jax.settings import check_one_of
 
 
 def verify(
@@ -44,6 +45,10 @@ def verify(
         raise RunError(
             f"verify needs the run to compare with; add --run RUN_DIR to {target}, or give a run directory"
         )
+    if runtime is not None:
+        from mnist_onnx.runtimes import RUNTIMES
+
+        check_one_of("runtime", runtime, tuple(RUNTIMES))
     folder, path = (run_dir, target) if run_dir is not None else (target, target / runs.MODEL)
     if path.is_dir():
         path = path / runs.MODEL
@@ -73,7 +78,7 @@ def verify(
     if runtime is None:
         result = parity(run.config.model, params, model, data.test.images)
     else:
-        result = examine(runtime, path, question(run.config.model, params, metadata, data.test.images))
+        result = examine(runtime, path, question(run.config.model, params, model, data.test.images))
     found = {
         "file": str(path),
         "run": str(folder),

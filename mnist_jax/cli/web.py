@@ -26,11 +26,13 @@ def web(
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must name a directory; {out} is a file")
     files = page(run_dir, data_dir)
-    theirs = [path for path in out.rglob("*") if path.is_file() and str(path.relative_to(out)) not in files]
-    if theirs:
-        raise RunError(f"--out must be a new directory, or one that web wrote; {out} holds {theirs[0].name}")
+    from mnist_jax.files import TEMPORARY, write_atomic
 
-    from mnist_jax.files import write_atomic
+    there = [path for path in out.rglob("*") if path.is_file() and not TEMPORARY.fullmatch(path.name)]
+    theirs = [path for path in there if str(path.relative_to(out)) not in files]
+    if theirs or (there and not (out / "app.js").exists()):
+        name = (theirs or there)[0].name
+        raise RunError(f"--out must be a new directory, or one that web wrote; {out} holds {name}")
 
     for name, data in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,16 +50,13 @@ def page(run_dir: Path, data_dir: Path | None) -> dict[str, bytes]:
     """
     run = runs.read(run_dir)
     from mnist_jax.cli.experiment import load_for
-    from mnist_onnx import load
-    from mnist_onnx.sessions import read_bytes
     from mnist_onnx.site import site
-    from mnist_onnx.storage import parse
+    from mnist_onnx.storage import load_with_facts
 
-    path = run_dir / runs.MODEL
-    load(path)  # which takes nothing on trust
+    spec, params, facts = load_with_facts(run_dir / runs.MODEL)  # which takes nothing on trust
     try:
         test = load_for(run, data_dir).test
     except DatasetUnavailableError as error:
         console.note(f"no random test digits on the page: {error}")
         test = None
-    return site(parse(read_bytes(str(path)), str(path)), test)
+    return site(spec, params, facts, test)

@@ -7,14 +7,27 @@ const at = (id) => document.getElementById(id);
 const paper = at("paper");
 // `stroke` is the one that is being drawn: the last of `strokes`, while a pen is down.
 const state = { strokes: [], stroke: null, sample: null, cursor: null };
-const [card, samples] = await Promise.all([json("model.json"), json("samples.json")]);
-const pictures = new Uint8Array(await (await fetch("samples.bin")).arrayBuffer());
-const answer = await open("model.onnx", card);
+const [card, samples, pictures, answer] = await start();
 const bars = card.labels.map(bar);
-let [busy, again, answered, announcing] = [false, false, 0, 0];
+let [busy, again, answered, announcing, pen] = [false, false, 0, 0, null];
 
-async function json(name) {
-  return (await fetch(name)).json();
+async function start() {
+  try {
+    const [about, listed, digits] = await Promise.all(["model.json", "samples.json", "samples.bin"].map(get));
+    const described = await about.json();
+    const network = await open("model.onnx", described);
+    return [described, await listed.json(), new Uint8Array(await digits.arrayBuffer()), network];
+  } catch (error) {
+    at("sure").textContent = `The network could not be started: ${error.message}`;
+    at("said").textContent = at("sure").textContent;
+    throw error;
+  }
+}
+
+async function get(name) {
+  const response = await fetch(name);
+  if (!response.ok) throw new Error(`${name} is not here (${response.status})`);
+  return response;
 }
 
 // ---- what the network says
@@ -43,13 +56,16 @@ async function look() {
   again = true;
   if (busy) return;
   busy = true;
-  while (again) {
-    again = false;
-    const pixels = state.sample ? state.sample.pixels : frame(ink(state.strokes), SIZE, SIZE);
-    show(pixels);
-    say(pixels && (await answer(pixels)));
+  try {
+    while (again) {
+      again = false;
+      const pixels = state.sample ? state.sample.pixels : frame(ink(state.strokes), SIZE, SIZE);
+      show(pixels);
+      say(pixels && (await answer(pixels)));
+    }
+  } finally {
+    busy = false;
   }
-  busy = false;
 }
 
 function say(found) {
@@ -67,7 +83,6 @@ function say(found) {
   at("time").textContent = found ? `${drawn}${found.milliseconds.toFixed(2)} ms in this browser` : "\u00a0";
   at("time").dataset.milliseconds = found ? found.milliseconds : "";
   document.body.dataset.answered = ++answered;
-  paper.setAttribute("aria-label", found ? `Drawing area, looks like ${card.labels[best]}` : "Drawing area, empty");
   if (found && at("inside").open) found.hidden.forEach(layer);
   clearTimeout(announcing);
   announcing = setTimeout(() => {
@@ -111,7 +126,8 @@ function layer({ name, shape, values }) {
     tiled[y * width + (unit % across) * side + (pixel % side)] = Math.max(0, value);
   });
   [canvas.width, canvas.height] = [width, height];
-  paint(canvas.getContext("2d"), tiled, width, height, Math.max(...tiled) || 1);
+  const most = tiled.reduce((largest, value) => Math.max(largest, value), 0);
+  paint(canvas.getContext("2d"), tiled, width, height, most || 1);
 }
 
 // ---- what is drawn
@@ -137,8 +153,6 @@ function render() {
     context.stroke();
   }
   at("hint").hidden = state.strokes.length > 0 || state.sample !== null || state.cursor !== null;
-  at("clear").disabled = at("hint").hidden === false;
-  at("undo").disabled = state.strokes.length === 0;
 }
 
 function place(event) {
@@ -153,20 +167,21 @@ function begin(point) {
 }
 
 paper.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0 || !event.isPrimary) return;
+  if (event.button !== 0 || pen !== null) return; // one pen at a time: a palm draws nothing
+  pen = event.pointerId;
   paper.setPointerCapture(event.pointerId);
   state.cursor = null;
   begin(place(event));
   look();
 });
 paper.addEventListener("pointermove", (event) => {
-  if (!state.stroke || !paper.hasPointerCapture(event.pointerId)) return;
+  if (!state.stroke || event.pointerId !== pen) return;
   const between = event.getCoalescedEvents?.() ?? [];
   for (const part of between.length ? between : [event]) state.stroke.push(place(part));
   look();
 });
-paper.addEventListener("lostpointercapture", () => {
-  state.stroke = null; // lifted, or taken away by the system
+paper.addEventListener("lostpointercapture", (event) => {
+  if (event.pointerId === pen) [pen, state.stroke] = [null, null]; // lifted, or taken away by the system
 });
 
 function clear() {
@@ -200,13 +215,15 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 paper.addEventListener("keydown", (event) => {
   const arrow = ARROWS[event.key];
-  if (!arrow && event.key !== " ") return;
+  if ((!arrow && event.key !== " ") || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   state.cursor ??= [SIZE / 2, SIZE / 2];
   if (arrow) {
     const step = event.shiftKey ? 4 : 12;
     state.cursor = state.cursor.map((value, axis) => Math.min(Math.max(value + step * arrow[axis], 0), SIZE));
     state.stroke?.push(state.cursor);
+  } else if (event.repeat) {
+    return; // the key is held
   } else if (state.stroke) {
     state.stroke = null;
   } else {
@@ -221,7 +238,7 @@ paper.addEventListener("blur", () => {
 document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();
   const plain = !(event.ctrlKey || event.metaKey || event.altKey);
-  if (key === "z" && !event.altKey) undo();
+  if (key === "z" && !event.altKey && !event.shiftKey) undo();
   else if (key === "c" && plain) clear();
   else if (key === "r" && plain && !at("sample").hidden) sample();
 });

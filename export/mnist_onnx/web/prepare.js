@@ -16,11 +16,11 @@ export function frame(ink, height, width) {
     for (let x = 0; x < columns; x++) digit[y * columns + x] = ink[(top + y) * width + left + x];
   }
   const scale = BOX / Math.max(rows, columns);
-  const tall = Math.max(1, Math.round(rows * scale));
-  const wide = Math.max(1, Math.round(columns * scale));
+  const tall = Math.max(1, round(rows * scale));
+  const wide = Math.max(1, round(columns * scale));
   const small = resize(digit, rows, columns, tall, wide);
   const brightest = small.reduce((most, value) => Math.max(most, value), 0);
-  const grey = Uint8Array.from(small, (value) => Math.round((255 / brightest) * value));
+  const grey = Uint8Array.from(small, (value) => round((255 / brightest) * value));
 
   const masses = [new Float64Array(tall), new Float64Array(wide)];
   grey.forEach((value, index) => {
@@ -33,6 +33,12 @@ export function frame(ink, height, width) {
     framed[(down + Math.floor(index / wide)) * SIDE + right + (index % wide)] = value;
   });
   return framed;
+}
+
+// Halves to the even side, as Python does.
+function round(value) {
+  const up = Math.round(value);
+  return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
 }
 
 function boundingBox(ink, height, width) {
