@@ -114,6 +114,8 @@ def test_peers_take_turns_and_learn_alike() -> None:
         assert row["epoch_seconds"]["low"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_answers_are_timed_alone_and_by_the_thousand() -> None:
     result = run(
         *("infer", "--dataset", "digits", "--peer", "onnx runtime", "--preset", "lenet-5", "--repeats", "2")
@@ -137,6 +139,8 @@ def test_an_unknown_peer_and_a_package_that_cannot_be_had_are_one_line(
         programs.environment(programs.Rival("x.py", ("no-such-package",)), tmp_path, sys.executable)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_sprint_is_timed_from_the_start_of_its_process(tmp_path: Path) -> None:
     result = run("accuracy", "--dataset", "digits", "--target", "97", "--seeds", "1", "--out", str(tmp_path))
     assert [row["program"] for row in result["rows"]] == ["one function", "mnist-jax train"]

@@ -13,7 +13,7 @@ from mnist_jax.cli import main
 from mnist_jax.datasets import load
 from mnist_jax.evaluation import evaluate
 from mnist_jax.loop import fit
-from mnist_jax.networks import CNN, MLP
+from mnist_jax.networks import MLP
 from mnist_jax.presets import PRESETS
 from mnist_jax.specs import Config
 from mnist_onnx import parity, to_onnx
@@ -30,13 +30,13 @@ def test_the_data_is_mnist(mnist_dir: Path) -> None:
     assert float(np.mean(data.test.images)) == pytest.approx(33.79, abs=0.01)
 
 
-def convolutions_take_long(name: str) -> Any:
-    marks = [pytest.mark.slow, pytest.mark.long] if isinstance(PRESETS[name].config.model, CNN) else []
-    return pytest.param(name, marks=marks)
+def most_take_long(name: str) -> Any:
+    quick = name in ("mlp-100", "mlp-50-50-sigmoid", "mlp-128-64")
+    return pytest.param(name, marks=[] if quick else [pytest.mark.slow, pytest.mark.long])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [convolutions_take_long(name) for name in PRESETS])
+@pytest.mark.parametrize("name", [most_take_long(name) for name in PRESETS])
 def test_every_preset_learns_and_its_file_passes_verify(
     name: str, mnist_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

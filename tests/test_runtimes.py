@@ -28,6 +28,7 @@ from mnist_onnx.proof import Question, question
 from mnist_onnx.runtimes import RUNTIMES, ask, examine
 
 FORMS = [(i, o) for i in ("uint8", "float32") for o in ("probabilities", "logits")]
+OF_EACH_KIND = ("mlp-50-50-sigmoid", "mlp-128-64-32", "lenet-5", "cnn-32-64")
 QUICK = ("onnxruntime", "onnxruntime-1.15", "onnx-reference", "opencv", "openvino")
 
 
@@ -65,15 +66,16 @@ def written(
 def few(asked: Question) -> Question:
     """The first ten images and the last thirty pictures of noise, for a runtime that takes its time."""
     rows = np.r_[:10, -30:0]
-    return Question(*(field[rows] for field in asked[:-1]), 10)
+    return Question(*(field[rows] for field in asked[:5]), 10)
 
 
 def others_take_long(name: str) -> Any:
-    return pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow, pytest.mark.long])
+    quick = name in (*QUICK, *OF_EACH_KIND)
+    return pytest.param(name, marks=[] if quick else [pytest.mark.slow, pytest.mark.long])
 
 
 @pytest.mark.parametrize("name", [others_take_long(name) for name in RUNTIMES])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [others_take_long(name) for name in PRESETS])
 def test_every_form_of_every_preset_equals_jax(
     name: str, preset: str, tmp_path: Path, digits: Dataset, available: Callable[[str], None]
 ) -> None:
@@ -138,7 +140,7 @@ def test_what_cannot_be_installed_is_not_run(
     assert message.count("\n") == 1
     monkeypatch.setenv("PATH", "")
     assert main(["verify", str(run_dir), "--runtime", "onnxruntime-node"]) == 2
-    assert "needs npm, which is not on this machine; install it" in capsys.readouterr().err
+    assert "needs node, which is not on this machine; install it" in capsys.readouterr().err
     assert main(["verify", str(run_dir), "--runtime", "chromium"]) == 2
     assert "needs chromium" in capsys.readouterr().err
     with pytest.raises(SpecError, match=r"runtime must be one of .*; got 'keras'"):

@@ -100,14 +100,14 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
             "adam's epsilon must be a number below 1, at least 0; got nan",
         ),
         (lambda: Config("mlp-100"), "model must be an MLP or a CNN; got 'mlp-100'"),
-        (lambda: check_hyper(Hyper(learning_rate=0)), "learning rate must be a number, above 0; got 0"),
+        (lambda: check_hyper(Hyper(learning_rate=0)), "learning rate must be a number, above 1e-37; got 0"),
         (
             lambda: check_hyper(Hyper(learning_rate=math.nan)),
-            "learning rate must be a number, above 0; got nan",
+            "learning rate must be a number, above 1e-37; got nan",
         ),
         (
             lambda: check_hyper(Hyper(learning_rate=math.inf)),
-            "learning rate must be a number below .*, above 0; got inf",
+            "learning rate must be a number below .*, above 1e-37; got inf",
         ),
         (lambda: check_hyper(Hyper(weight_decay=-1)), "weight decay must be a number, at least 0; got -1"),
         (

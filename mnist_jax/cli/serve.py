@@ -1,6 +1,7 @@
 """`mnist-jax serve`: the page to draw on, on this machine alone."""
 
 import mimetypes
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -58,6 +59,9 @@ def serve(
 
         # Some browsers are programs of the terminal, and come back when they are closed.
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    # Set, since what a shell starts in the background is deaf to the first.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     with server:
         try:
             server.serve_forever()
