@@ -68,7 +68,6 @@ class Foreign:
         answer = np.concatenate(answers) if answers else np.zeros((0, 10), np.float32)
         if not np.isfinite(answer).all():
             told = f"{self.low:g}..{self.high:g}"
-            told = f"{self.low:g}..{self.high:g}"
             raise ModelError(f"{self.name} must put out finite numbers; got others; is its range {told}?")
         if self.last in ("Softmax", "Sigmoid"):
             return answer

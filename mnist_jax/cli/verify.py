@@ -53,10 +53,9 @@ def verify(
     if path.is_dir():
         path = path / runs.MODEL
     run = runs.read(folder)
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} must be an ONNX file; it cannot be read: {error.strerror}") from None
+    from mnist_onnx.sessions import open_session, read_bytes
+
+    model = read_bytes(str(path))
 
     from mnist_jax.cli.process import start_jax
 
@@ -65,7 +64,6 @@ def verify(
     from mnist_onnx.classifier import read_metadata
     from mnist_onnx.proof import Parity, parity, question
     from mnist_onnx.runtimes import Examination, examine
-    from mnist_onnx.sessions import open_session
 
     params = load_params(folder, run)
     data = load_for(run, data_dir)
