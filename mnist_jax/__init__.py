@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_jax import checkpoint as checkpoint
     from mnist_jax import errors as errors
+    from mnist_jax import inspection as inspection
     from mnist_jax import metrics as metrics
+    from mnist_jax import plots as plots
     from mnist_jax import prepare as prepare
     from mnist_jax.datasets import DATASETS as DATASETS
     from mnist_jax.datasets import Dataset as Dataset
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mnist_jax.loop import EpochRecord as EpochRecord
     from mnist_jax.loop import Fit as Fit
     from mnist_jax.loop import fit as fit
+    from mnist_jax.models import activations as activations
     from mnist_jax.models import apply as apply
     from mnist_jax.models import init as init
     from mnist_jax.models import predict as predict
@@ -49,12 +52,12 @@ if TYPE_CHECKING:
     from mnist_jax.types import Examples as Examples
     from mnist_jax.types import HeldOut as HeldOut
 
-_MODULES = ("checkpoint", "errors", "metrics", "prepare")
+_MODULES = ("checkpoint", "errors", "inspection", "metrics", "plots", "prepare")
 _NAMES = {
     "datasets": ("DATASETS", "Dataset", "load"),
     "evaluation": ("Evaluation", "evaluate"),
     "loop": ("EpochRecord", "Fit", "fit"),
-    "models": ("apply", "init", "predict"),
+    "models": ("activations", "apply", "init", "predict"),
     "networks": ("CNN", "MLP", "Spec"),
     "optimizers": ("OPTIMIZERS", "SCHEDULES", "Optimizer", "Schedule"),
     "presets": ("PRESETS", "preset"),

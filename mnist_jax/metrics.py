@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float32, Int32
 
 from mnist_jax.networks import CLASSES, Output
-from mnist_jax.types import Array, Confusion, Labels, Logits, Scalar
+from mnist_jax.types import AnyArray, Array, Confusion, Labels, Logits, Scalar
 
 
 class ClassScores(NamedTuple):
@@ -22,6 +22,23 @@ class ClassScores(NamedTuple):
     precision: Float32[Array, "10"]
     recall: Float32[Array, "10"]
     f1: Float32[Array, "10"]
+
+
+class Calibration(NamedTuple):
+    """Whether a network is right as often as it says it is, in bins of equal width by what it says.
+
+    Attributes:
+        confidence: mean probability of the answers in each bin, float32 `[bins]`; 0 in an empty one.
+        accuracy: the share of them that are right, float32 `[bins]`; 0 in an empty bin.
+        counts: how many there are, int32 `[bins]`.
+        error: the expected calibration error (Naeini et al. 2015): the mean over all answers of the distance
+            between their bin's confidence and accuracy.
+    """
+
+    confidence: Float32[Array, "bins"]
+    accuracy: Float32[Array, "bins"]
+    counts: Int32[Array, "bins"]
+    error: Scalar
 
 
 def cross_entropy(
@@ -64,3 +81,28 @@ def class_scores(confusion: Confusion) -> ClassScores:
         recall=hits / jnp.maximum(actual, 1),
         f1=2 * hits / jnp.maximum(predicted + actual, 1),
     )
+
+
+def calibration(
+    probabilities: Float32[AnyArray, "batch 10"], labels: Labels, *, bins: int = 10
+) -> Calibration:
+    """Confidence, the largest of an image's ten probabilities, against the share of right answers.
+
+    Args:
+        probabilities: `[batch, 10]`, in 0..1.
+        labels: `[batch]`.
+        bins: a bin holds the confidences above its lower end, up to its upper one.
+    """
+    probabilities = jnp.asarray(probabilities)
+    said = probabilities.max(axis=-1)
+    right = (probabilities.argmax(axis=-1) == jnp.asarray(labels)).astype(jnp.float32)
+    place = jnp.clip(jnp.ceil(said * bins).astype(jnp.int32) - 1, 0, bins - 1)
+
+    def binned(values: Array) -> Array:
+        return jnp.zeros(bins, values.dtype).at[place].add(values)
+
+    count = binned(jnp.ones_like(place))
+    shares = jnp.maximum(count, 1).astype(jnp.float32)
+    confidence, accuracy = binned(said) / shares, binned(right) / shares
+    error = (jnp.abs(confidence - accuracy) * count.astype(jnp.float32)).sum() / labels.shape[0]
+    return Calibration(confidence, accuracy, count, error)

@@ -29,6 +29,7 @@ _INITIALIZERS: dict[Initializer, nn.initializers.Initializer] = {
     "glorot_uniform": nn.initializers.glorot_uniform(),
     "he_normal": nn.initializers.he_normal(),
 }
+_HIDDEN = "hidden", "layers"  # where Flax keeps what is sown, when it is asked to
 
 
 class _Network(nn.Module):
@@ -54,9 +55,11 @@ class _Network(nn.Module):
                     conv_general_dilated=convolve,
                 )
                 hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](convolution(hidden)))
+                self.sow(*_HIDDEN, hidden)
         hidden = hidden.reshape(len(hidden), -1)
         for width, activation in zip(spec.widths[1:-1], spec.activations, strict=True):
             hidden = _ACTIVATIONS[activation](dense(width)(hidden))
+            self.sow(*_HIDDEN, hidden)
         return dense(CLASSES)(hidden).astype(jnp.float32)
 
 
@@ -88,6 +91,22 @@ def apply(spec: Spec, params: Params, images: Images, *, dtype: Dtype = "float32
     check_params(spec, params)
     check_image_type(images)
     return cast(Logits, _Network(spec, dtype).apply({"params": params}, scale(images)))
+
+
+def activations(spec: Spec, params: Params, images: Images) -> tuple[jax.Array, ...]:
+    """What each hidden layer gives, float32, from the first to the last.
+
+    A dense layer gives `[batch, width]`; a convolution, after its pooling, `[batch, side, side, channels]`.
+
+    Raises:
+        InputError, SpecError: as `apply`.
+    """
+    check_spec(spec)
+    check_params(spec, params)
+    check_image_type(images)
+    collection, name = _HIDDEN
+    _, sown = _Network(spec).apply({"params": params}, scale(images), mutable=collection)
+    return tuple(sown[collection][name]) if collection in sown else ()
 
 
 def check_key(key: Any) -> None:

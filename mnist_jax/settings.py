@@ -97,4 +97,7 @@ def show(name: str, known: Mapping[str, Option], options: Options) -> str:
 def _text(value: Option) -> str:
     if isinstance(value, tuple):
         return "/".join(map(_text, value))
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 # Read when JAX starts: several devices on the CPU, so that a wrong assumption of one shows.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -33,6 +35,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KEPT = Path(tempfile.gettempdir()) / "mnist-jax-tests"  # what npm and pip bring outlives a run of the tests
 
 
@@ -200,3 +203,18 @@ def home_with_kept_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     (home / "mnist-jax").symlink_to(KEPT)
     return home
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real browser, headless; skips where there is none, and fails in CI, where it must be."""
+    if CHROMIUM is None:
+        assert os.environ.get("CI") != "true", "CI needs Chromium"
+        pytest.skip("Chromium: install it (Debian's package chromium)")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield started
+        started.close()

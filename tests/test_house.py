@@ -71,6 +71,25 @@ LAYERS: dict[str, set[str]] = {
     "loop": {"checks", "errors", "evaluation", "specs", "train", "types"},
     "checkpoint": {"arrays", "errors", "files", "train"},
     "runs": {"errors", "specs", "files", "loop"},
+    "results": {"errors", "loop", "networks", "runs"},
+    "inspection": {"errors", "models", "networks", "types"},
+    "canvas": set(),
+    "mosaics": {"canvas", "errors", "networks"},
+    "plots": {"canvas", "loop", "metrics", "mosaics", "networks"},
+    "pages": {"canvas"},
+    "report": {
+        "datasets",
+        "inspection",
+        "metrics",
+        "models",
+        "networks",
+        "pages",
+        "plots",
+        "results",
+        "runs",
+        "types",
+    },
+    "comparison": {"datasets", "pages", "plots", "results", "runs"},
 }
 HEAVY = {
     "jax",
@@ -83,6 +102,9 @@ HEAVY = {
     "tensorflow_datasets",
     "rich",
     "typer",
+    "matplotlib",
+    "jinja2",
+    "scipy",
 }
 
 

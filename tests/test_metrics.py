@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from mnist_jax.metrics import class_scores, confusion_matrix, cross_entropy
+from mnist_jax.metrics import calibration, class_scores, confusion_matrix, cross_entropy
 from mnist_jax.networks import Output
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -64,3 +64,21 @@ def test_classes_that_never_occur_score_zero() -> None:
     np.testing.assert_allclose(scores.precision[:3], [0.5, 0, 0])
     np.testing.assert_allclose(scores.recall[:3], [1, 0, 0])
     np.testing.assert_allclose(scores.f1[:3], [2 / 3, 0, 0], rtol=1e-6)
+
+
+def test_calibration_by_hand() -> None:
+    rows = np.full((4, 10), 0.0, np.float32)
+    rows[:, 0] = 0.95, 0.85, 0.9, 1.0
+    rows[:, 1] = 0.05, 0.15, 0.1, 0.0
+    found = calibration(jnp.asarray(rows), np.array([0, 1, 0, 1]))
+    assert found.counts.tolist() == [0] * 8 + [2, 2]
+    np.testing.assert_allclose(found.confidence[8:], [0.875, 0.975], rtol=1e-6)
+    np.testing.assert_allclose(found.accuracy[8:], [0.5, 0.5], rtol=1e-6)
+    assert float(found.error) == pytest.approx((0.375 + 0.475) / 2)
+
+
+def test_a_perfect_network_is_calibrated() -> None:
+    labels = np.arange(10)
+    found = calibration(jnp.eye(10), labels)
+    assert float(found.error) == 0
+    assert found.counts.tolist() == [0] * 9 + [10]

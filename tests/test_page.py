@@ -1,8 +1,6 @@
 """The page to draw on, in a real browser: what it sees and says is what Python sees and says."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,24 +14,9 @@ from mnist_jax import runs
 from mnist_jax.prepare import frame
 from mnist_onnx import Classifier
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EMPTY = "\u2013"
 THREE = [[60, 90], [120, 60], [190, 80], [150, 130], [190, 190], [130, 225], [70, 200]]
 SEVEN = [[80, 70], [200, 70], [190, 95], [130, 220]]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        assert os.environ.get("CI") != "true", "CI needs Chromium"
-        pytest.skip("Chromium: install it (Debian's package chromium)")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield started
-        started.close()
 
 
 @pytest.fixture

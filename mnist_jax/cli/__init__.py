@@ -10,7 +10,19 @@ from collections.abc import Sequence
 
 import typer
 
-from mnist_jax.cli import evaluate, export, predict, presets, reproduce, serve, train, verify, web
+from mnist_jax.cli import (
+    compare,
+    evaluate,
+    export,
+    predict,
+    presets,
+    report,
+    reproduce,
+    serve,
+    train,
+    verify,
+    web,
+)
 from mnist_jax.cli.console import complain
 from mnist_jax.cli.process import settle
 from mnist_jax.errors import DivergenceError, MnistJaxError
@@ -43,6 +55,8 @@ for _command in (
     evaluate.evaluate,
     export.export,
     verify.verify,
+    report.report,
+    compare.compare,
     predict.predict,
     serve.serve,
     web.web,

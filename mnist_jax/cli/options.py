@@ -1,12 +1,14 @@
 """Options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mnist_jax.errors import SpecError
+from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import Optimizer, Schedule
+from mnist_jax.pages import GENERATOR
 from mnist_jax.settings import Option
 
 RunDir = Annotated[
@@ -21,6 +23,25 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def page(path: Path) -> Path:
+    """Where an HTML page is to be written: at once, so that no work is done in vain.
+
+    Raises:
+        RunError: it can't be, or somebody else's file is there.
+    """
+    if path.suffix != ".html":
+        raise RunError(f"--out must name a .html file; got {path}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise RunError(f"--out must name a file in a directory that exists; got {path}")
+    if not os.access(path.parent, os.W_OK):
+        raise RunError(f"--out must name a file in a directory that can be written; got {path}")
+    if path.exists():
+        with path.open("rb") as file:
+            if GENERATOR not in file.read(1000):
+                raise RunError(f"--out must name a new file, or a page of mnist-jax; {path} is another")
+    return path
 
 
 def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnist_jax import machine, runs
-from mnist_jax.cli import console, experiment, options, session
+from mnist_jax.cli import console, experiment, options, report, session
 from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import DatasetUnavailableError, RunError, SpecError
 from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
@@ -87,6 +87,9 @@ def train(
         ),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="N", help="Epochs between two checkpoints.")] = 1,
+    with_report: Annotated[
+        bool, typer.Option("--report", help="Write report.html at the end, as `mnist-jax report` does.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a network, score it on the test set, export it to ONNX, and prove the file equal.
@@ -141,6 +144,8 @@ def train(
         outcome = session.train(folder, run, data, begin, checkpoint_every, versions)
         metrics = _metrics(run, outcome, time.perf_counter() - started, versions)
         session.write(folder, outcome, metrics)
+        if with_report:
+            report.write(folder, run, data, folder / report.NAME)
     if as_json:
         console.print_json({"run": str(folder), **metrics})
     else:
@@ -180,7 +185,7 @@ def _with[Settings: (Config, Hyper)](settings: Settings, **changes: Any) -> Sett
 
 def _refuse_settings(ctx: typer.Context) -> None:
     """A run that goes on has its settings from its directory, all but those that don't change its path."""
-    free = {"resume", "epochs", "data_dir", "checkpoint_every", "as_json"}
+    free = {"resume", "epochs", "data_dir", "checkpoint_every", "with_report", "as_json"}
     for name in sorted(set(ctx.params) - free):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

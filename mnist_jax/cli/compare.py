@@ -1,0 +1,116 @@
+"""`mnist-jax compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_jax import results, runs
+from mnist_jax.cli import console, options
+from mnist_jax.errors import RunError
+from mnist_jax.files import write_atomic
+
+if TYPE_CHECKING:
+    from mnist_jax.comparison import Member, Pair
+
+HEADINGS = "run", "test accuracy", "95 % interval", "test loss", "parameters", "epochs", "seconds"
+
+
+def compare(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="Directories that `train` wrote.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Where the page goes.")] = Path(
+        "compare.html"
+    ),
+    data_dir: options.DataDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Put runs side by side: their scores and settings, their curves, the images on which they disagree.
+
+    Prints a table, and writes a page that needs nothing else.
+
+    Example: mnist-jax compare runs/first runs/second
+    """
+    if len({folder.resolve() for folder in run_dirs}) < len(run_dirs) or len(run_dirs) < 2:
+        raise RunError(f"compare needs two or more different runs; got {', '.join(map(str, run_dirs))}")
+    asked = [runs.read(folder) for folder in run_dirs]
+    found = [results.read(folder) for folder in run_dirs]
+    for folder, run in zip(run_dirs, asked, strict=True):
+        if run.dataset_sha256 != asked[0].dataset_sha256:
+            raise RunError(
+                f"compare needs runs on the same data; {run_dirs[0]} is on {asked[0].dataset}, "
+                f"{folder} on {'another ' * (run.dataset == asked[0].dataset)}{run.dataset}"
+            )
+    out = options.page(out)
+
+    from mnist_jax.cli.process import start_jax
+
+    start_jax()
+    from mnist_jax import comparison
+    from mnist_jax.cli.experiment import load_for, load_params
+    from mnist_jax.report import answers
+
+    data = load_for(asked[0], data_dir)
+    short = {folder.name for folder in run_dirs}
+    members = [
+        comparison.Member(
+            name=folder.name if len(short) == len(run_dirs) and folder.name else str(folder),
+            run=run,
+            results=result,
+            answers=answers(run.config.model, load_params(folder, run), data.test.images).argmax(axis=1),
+        )
+        for folder, run, result in zip(run_dirs, asked, found, strict=True)
+    ]
+    settings = comparison.differences(members)
+    pairs = comparison.pairs(members, data.test.labels)
+    write_atomic(out, comparison.page(members, data).encode())
+    if as_json:
+        rows = [_row(member, differing) for member, differing in zip(members, settings, strict=True)]
+        console.print_json(
+            {
+                "dataset": data.name,
+                "page": str(out),
+                "runs": rows,
+                "pairs": [pair._asdict() for pair in pairs],
+            }
+        )
+    else:
+        _show(members, settings, pairs)
+        print(f"\n{out}; open it in a browser")  # noqa: T201
+
+
+def _row(member: "Member", settings: dict[str, Any]) -> dict[str, Any]:
+    low, high = member.results.interval
+    return {
+        "run": member.name,
+        "preset": member.run.preset,
+        "accuracy": member.results.accuracy,
+        "interval": [low, high],
+        "loss": member.results.loss,
+        "n": member.results.n,
+        "parameters": member.run.config.model.parameters,
+        "epochs": len(member.results.history),
+        "seconds": member.results.seconds,
+        "settings": settings,
+    }
+
+
+def _show(members: "list[Member]", settings: list[dict[str, Any]], pairs: "list[Pair]") -> None:
+    from rich.table import Table
+
+    table = Table(*HEADINGS, box=None)
+    for member, differing in zip(members, settings, strict=True):
+        row = _row(member, differing)
+        low, high = map(console.percent, row["interval"])
+        numbers = f"{row['loss']:.4f}", f"{row['parameters']:,}", str(row["epochs"]), f"{row['seconds']:.1f}"
+        table.add_row(member.name, console.percent(row["accuracy"]), f"{low} to {high}", *numbers)
+    out = console.results()
+    out.print(table)
+    for member, differing in zip(members, settings, strict=True):
+        words = ", ".join(f"{name} {value}" for name, value in differing.items())
+        out.print(f"{member.name}: {words or 'the same settings'}")
+    for pair in pairs:
+        alone = f"{pair.first} alone is right on {pair.first_only}, {pair.second} alone on {pair.second_only}"
+        out.print(f"{alone} (p {pair.p_value:.2g})")

@@ -1,0 +1,92 @@
+"""`mnist-jax report`."""
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_jax import results, runs
+from mnist_jax.cli import options
+from mnist_jax.errors import RunError
+from mnist_jax.files import write_atomic
+from mnist_jax.presets import PRESETS
+from mnist_jax.specs import default_hyper
+
+if TYPE_CHECKING:
+    from mnist_jax.datasets import Dataset
+
+NAME = "report.html"
+
+
+def report(
+    run_dir: options.RunDir,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help=f"Where to write it. (default: RUN_DIR/{NAME})", show_default=False
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Write a page with everything there is to see of a run: curves, mistakes, what the network looks at.
+
+    It is one HTML file that needs nothing else, neither a network nor another file.
+
+    Example: mnist-jax report runs/my-run
+    """
+    run = runs.read(run_dir)
+    out = options.page(out or run_dir / NAME)
+
+    from mnist_jax.cli.process import start_jax
+
+    start_jax()
+    from mnist_jax.cli.experiment import load_for
+
+    write(run_dir, run, load_for(run, data_dir), out)
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")  # noqa: T201
+
+
+def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
+    """Writes the report of a finished run.
+
+    Raises:
+        RunError: it is not finished, or a file of it is damaged.
+        CheckpointError: the checkpoint is.
+    """
+    found = results.read(folder)
+    if found.n != len(data.test.labels):
+        images = f"{len(data.test.labels):,} test images"
+        raise RunError(f"{folder / runs.METRICS} is damaged: it must count {images}; got {found.n:,}")
+    model = folder / runs.MODEL
+    if not model.is_file():
+        raise RunError(f"{folder} must hold the run's {runs.MODEL}; there is none")
+
+    from mnist_jax import report as page
+    from mnist_jax.cli.experiment import load_params
+
+    html = page.report(
+        run, found, load_params(folder, run), data, command=command(run), onnx_bytes=model.stat().st_size
+    )
+    write_atomic(out, html.encode())
+
+
+def command(run: runs.Run) -> str:
+    """What repeats a run; empty where the command line can't, since the network is no preset's."""
+    recipe = PRESETS.get(run.preset)
+    if recipe is None or recipe.config.model != run.config.model:
+        return ""
+    words = ["mnist-jax", "train", "--preset", run.preset, "--dataset", run.dataset]
+    settings = [
+        *((field.name, recipe.config, run.config) for field in fields(run.config) if field.name != "model"),
+        *((name, default_hyper(run.config.optimizer), run.hyper) for name in run.hyper._fields),
+        ("validation_fraction", recipe, run),
+    ]
+    for name, usual, used in settings:
+        value = getattr(used, name)
+        if value != getattr(usual, name):
+            if value is None:  # for which there are no words
+                return ""
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, "--seed", str(run.seed)])

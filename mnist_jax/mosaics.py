@@ -1,0 +1,167 @@
+"""Figures made of pictures: `plots` has them all."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mnist_jax.canvas import BLUE, DIGITS, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.errors import InputError
+from mnist_jax.networks import CLASSES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_images(
+    images: Any, captions: Sequence[str] = (), *, columns: int | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Pictures `[n, height, width]` side by side, white on black, each with its caption below.
+
+    Raises:
+        InputError: there is no picture, or captions are given but not one for each.
+    """
+    pictures = _pictures(images)
+    _, height, width = pictures.shape
+    if captions and len(captions) != len(pictures):
+        raise InputError(f"captions must be one for each picture ({len(pictures)}); got {len(captions)}")
+    lines = [caption.split("\n") for caption in captions]
+    letters = max((len(line) for caption in lines for line in caption), default=0)
+    scale = width / 0.62  # pixels to an inch
+    cell = max(width + 2, math.ceil(letters * 0.075 * scale))
+    columns = columns or max(1, min(len(pictures), int(WIDTH * scale / cell)))
+    below = math.ceil(max(map(len, lines), default=0) * 0.145 * scale)
+    mosaic, places = _mosaic(pictures, columns, 2 + below, 2 + cell - width)
+    ax = ax or axes(mosaic.shape[1] / scale, mosaic.shape[0] / scale)
+    ax.imshow(mosaic, cmap="gray", vmin=0, vmax=pictures.max() or 1, interpolation="none")
+    for caption, (row, column) in zip(captions, places, strict=bool(captions)):
+        ax.text(column + width / 2 - 0.5, row + height, plain(caption), ha="center", va="top", fontsize=8)
+    ax.set_axis_off()
+    return ax
+
+
+def plot_predictions(
+    images: Any,
+    probabilities: Any,
+    labels: Any,
+    *,
+    classes: Sequence[str] = DIGITS,
+    columns: int = 4,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Pictures `[n, height, width]`, each with its ten probabilities `[n, 10]` as bars, the true one blue.
+
+    `labels` are the true classes `[n]`.
+    """
+    pictures, shares = _pictures(images), np.asarray(probabilities)
+    rows = math.ceil(len(pictures) / columns)
+    names = 1.12 + 0.06 * max(map(len, classes))  # where these end and bars begin, in widths of a picture
+    ax = ax or axes(WIDTH, rows * WIDTH / columns / 2)
+    for index, (picture, row, label) in enumerate(zip(pictures, shares, np.asarray(labels), strict=True)):
+        x, y = 2.3 * (index % columns), -1.15 * (index // columns)
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=pictures.max() or 1, extent=(x, x + 1, y - 1, y),
+                  interpolation="none")  # fmt: skip
+        places = y - (np.arange(CLASSES) + 0.5) / CLASSES
+        colors = [BLUE if i == label else ORANGE for i in range(CLASSES)]
+        ax.barh(places, (2.1 - names) * row, 0.08, left=x + names, color=colors)
+        for name, place in zip(classes, places, strict=True):
+            ax.text(x + names - 0.04, place, name, ha="right", va="center", fontsize=5.5)
+    ax.set_xlim(-0.05, 2.3 * columns - 0.2)
+    ax.set_ylim(-1.15 * rows + 0.1, 0.05)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    return ax
+
+
+def plot_weights(
+    params: Mapping[str, Any], *, silent: Any = None, most: int = 100, ax: "Axes | None" = None
+) -> "Axes":
+    """What each unit of the first layer looks for: its weights as a picture, red above zero and blue below.
+
+    Args:
+        params: a network's.
+        silent: bool `[units]`, as `inspection.silent_units` gives it: these units are crossed out.
+        most: how many units are shown, at most.
+        ax: where to draw.
+    """
+    kernel = np.asarray(params["Conv_0" if "Conv_0" in params else "Dense_0"]["kernel"])
+    side = kernel.shape[0] if kernel.ndim == 4 else 28
+    pictures = np.moveaxis(kernel.reshape(side, side, -1), -1, 0)[:most]
+    gap = max(1, side // 14)
+    columns = min(len(pictures), 20 if len(pictures) > 50 else 10)
+    mosaic, places = _mosaic(pictures, columns, gap, gap)
+    ax = ax or axes(WIDTH, WIDTH * mosaic.shape[0] / mosaic.shape[1])
+    reach = np.quantile(np.abs(pictures), 0.995) or 1  # a few large weights would pale all others
+    ax.imshow(mosaic, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="none")
+    for crossed, (row, column) in zip(
+        () if silent is None else np.asarray(silent)[:most], places, strict=False
+    ):
+        if crossed:
+            ends = np.array([0, side - 1])
+            ax.plot(column + ends, row + ends, color="black", linewidth=1)
+            ax.plot(column + ends, row + ends[::-1], color="black", linewidth=1)
+    ax.set_axis_off()
+    return ax
+
+
+def plot_activations(hidden: Any, *, names: Sequence[str] = (), ax: "Axes | None" = None) -> "Axes":
+    """What a hidden layer makes of each picture: a row of units, or of a convolution's maps.
+
+    `hidden` is `[n, width]` or `[n, side, side, channels]`, one of those that `models.activations` gives.
+    """
+    values = np.asarray(hidden)
+    aspect: Literal["equal", "auto"]
+    if values.ndim == 4:
+        values = values[..., :16]
+        count, side, _, channels = values.shape
+        maps = np.moveaxis(values, -1, 1).reshape(count * channels, side, side)
+        shown, _ = _mosaic(maps, channels, 1, 1)
+        middles, aspect = (np.arange(count) * (side + 1) + side / 2 - 0.5), "equal"
+        what = "channels" if hidden.shape[-1] <= 16 else f"channels, the first 16 of {hidden.shape[-1]}"
+    else:
+        shown, middles, aspect, what = values, np.arange(len(values)), "auto", "units"
+    ax = ax or axes(WIDTH, WIDTH * shown.shape[0] / shown.shape[1] + 0.3 if aspect == "equal" else 2.2)
+    ax.imshow(shown, cmap=fade(BLUE), vmin=min(0.0, values.min()), vmax=values.max() or 1, aspect=aspect,
+              interpolation="none")  # fmt: skip
+    ax.set_yticks(middles, names or [str(index) for index in range(len(values))])
+    ax.set_xticks([])
+    ax.set_xlabel(what)
+    return ax
+
+
+def plot_saliency(images: Any, saliency: Any, *, ax: "Axes | None" = None) -> "Axes":
+    """Pictures, and below each what its answer hangs on: its brightest pixels move it most."""
+    pictures, sizes = _pictures(images), _pictures(saliency)
+    sizes = sizes / np.maximum(sizes.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    ax = ax or axes(WIDTH, 2 * WIDTH / len(pictures))
+    for row, (shown, colors) in enumerate(((pictures, "gray"), (sizes, "inferno"))):
+        mosaic, _ = _mosaic(shown, len(shown))
+        height, width = mosaic.shape
+        extent = (0, width, -(row + 1) * height, -row * height)
+        ax.imshow(mosaic, cmap=colors, vmin=0, vmax=shown.max() or 1, extent=extent, interpolation="none")
+    ax.set_ylim(-2 * height, 0)
+    ax.set_axis_off()
+    return ax
+
+
+def _pictures(images: Any) -> np.ndarray:
+    pictures = np.asarray(images)
+    if pictures.ndim != 3 or not len(pictures):
+        raise InputError(f"images must be [n, height, width], with n at least 1; got {list(pictures.shape)}")
+    return pictures
+
+
+def _mosaic(
+    pictures: np.ndarray, columns: int, below: int = 2, beside: int = 2
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """One picture of all, with NaN (drawn as nothing) below and beside each; and where each begins."""
+    _, height, width = pictures.shape
+    rows = math.ceil(len(pictures) / columns)
+    mosaic = np.full((rows * (height + below), columns * (width + beside)), np.nan, np.float32)
+    places = []
+    for index, picture in enumerate(pictures):
+        row, column = index // columns * (height + below), index % columns * (width + beside)
+        mosaic[row : row + height, column : column + width] = picture
+        places.append((row, column))
+    return mosaic, places

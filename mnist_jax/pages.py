@@ -1,0 +1,74 @@
+"""Pages that need nothing but themselves: figures as SVG in HTML, in the colours of the page around them."""
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from mnist_jax.canvas import COLORS
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+
+GENERATOR = b'<meta name="generator" content="mnist-jax">'
+_INK = "#010203"  # no colour of any figure: it stands for the text's, which the page chooses
+_STYLE: dict[Any, Any] = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: to be searched, copied and read aloud
+}
+
+
+def style() -> "AbstractContextManager[None]":
+    """Within it, figures are drawn in the page's style."""
+    import matplotlib
+
+    return matplotlib.rc_context(_STYLE)
+
+
+def svg(title: str, ax: "Axes") -> "Markup":
+    """A figure as an SVG element, and its end; `title` is what a screen reader says of it."""
+    import matplotlib.pyplot as plt
+    from markupsafe import Markup, escape
+
+    text = io.StringIO()
+    drawn: Any = ax.get_figure(root=True)
+    with plt.rc_context({"svg.hashsalt": title}):
+        drawn.savefig(
+            text,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            pad_inches=0.02,
+            metadata=dict.fromkeys(("Date", "Creator")),
+        )
+    plt.close(drawn)
+    found = text.getvalue()
+    found = found[found.index("<svg") :]
+    found = re.sub(r"<metadata>.*?</metadata>", "", found, flags=re.S)
+    found = re.sub(r' id="[\w.]+_\d+"', "", found)  # the same in every figure, and used by none
+    colors = {_INK: "var(--text)", **{color: f"var(--color-{n})" for n, color in enumerate(COLORS)}}
+    for color, name in colors.items():
+        found = found.replace(color, name)
+    label = rf'<svg role="img" aria-label="{escape(title)}" style="--width: \1pt" '
+    return Markup(re.sub(r'<svg .*?width="([\d.]+)pt" height="[\d.]+pt" ', label, found, count=1, flags=re.S))
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from its template; whatever is put in is escaped, but for figures."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mnist_jax"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share, digits=2: f"{100 * share:.{digits}f} %"
+    return environment.get_template(template).render(**values) + "\n"

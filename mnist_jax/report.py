@@ -1,0 +1,169 @@
+"""A run's report: one page with everything that there is to see of it."""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnist_jax import plots
+from mnist_jax.inspection import saliency, silent_units
+from mnist_jax.metrics import calibration, class_scores
+from mnist_jax.models import activations, predict
+from mnist_jax.networks import CLASSES, Spec
+from mnist_jax.pages import render, style, svg
+from mnist_jax.results import Results
+from mnist_jax.runs import Run
+from mnist_jax.types import Images, Params
+
+if TYPE_CHECKING:
+    from mnist_jax.datasets import Dataset
+
+GALLERY = 30  # pictures in each
+UNITS = 100  # whose weights are shown, at most
+LOOKED_AT = 2000  # training images that a unit must be silent on to be called so
+
+
+def report(
+    run: Run, results: Results, params: Params, data: "Dataset", *, command: str, onnx_bytes: int
+) -> str:
+    """The report as HTML.
+
+    Args:
+        run: what was asked for.
+        results: what came out.
+        params: the trained network's.
+        data: the data set of the run.
+        command: what repeats it.
+        onnx_bytes: the size of its ONNX file.
+    """
+    spec, test = run.config.model, data.test
+    images, labels = np.asarray(test.images), np.asarray(test.labels)
+    probabilities = answers(spec, params, images)
+    scores = class_scores(jnp.asarray(results.confusion, jnp.int32))
+    with style():
+        figures = {
+            **_of_data(data),
+            **_of_scores(results, data.classes),
+            **_of_answers(images, labels, probabilities, data.classes),
+            **_of_network(spec, params, data),
+        }
+    return render(
+        "report.html",
+        run=run,
+        results=results,
+        classes=data.classes,
+        interval=results.interval,
+        scores=[[float(score) for score in of_class] for of_class in zip(*scores, strict=True)],
+        often=_most_often(results.confusion),
+        command=command,
+        onnx_bytes=onnx_bytes,
+        looked_at=min(LOOKED_AT, len(data.train.labels)),
+        **figures,
+    )
+
+
+def answers(spec: Spec, params: Params, images: Images, *, batch_size: int = 100) -> np.ndarray:
+    """The probabilities of many images, float32 `[n, 10]`, so many at once; a hundred fit caches."""
+    ask = jax.jit(functools.partial(predict, spec))
+    count = len(images)
+    rows = np.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)
+    taken = np.minimum(rows, count - 1)  # the last batch is as large as the others, so that one program does
+    return np.concatenate([np.asarray(ask(params, images[batch])) for batch in taken])[:count]
+
+
+def _most_often(confusion: np.ndarray, most: int = 5) -> list[tuple[int, int, int]]:
+    """The commonest mistakes: true class, answer, how many."""
+    mistakes = confusion - np.diag(np.diag(confusion))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
+    cells = [divmod(int(place), CLASSES) for place in order]
+    return [(true, answer, int(mistakes[true, answer])) for true, answer in cells if mistakes[true, answer]]
+
+
+def _of_data(data: "Dataset") -> dict[str, Any]:
+    images, labels = np.asarray(data.train.images[:GALLERY]), data.train.labels[:GALLERY]
+    sets = {"training": data.train, "validation": data.validation, "test": data.test}
+    balance = {name: found.labels for name, found in sets.items() if found is not None}
+    return {
+        "samples": _gallery("Training images with labels", images, [data.classes[label] for label in labels]),
+        "balance": svg(
+            "Share of each class in each set", plots.plot_class_balance(balance, classes=data.classes)
+        ),
+    }
+
+
+def _of_scores(results: Results, classes: tuple[str, ...]) -> dict[str, Any]:
+    confusion, history = results.confusion, results.history
+    return {
+        "loss": svg("Loss by epoch", plots.plot_history(history, "loss")),
+        "accuracy": svg("Accuracy by epoch", plots.plot_history(history, "accuracy")),
+        "confusion": svg("Confusion matrix, counts", plots.plot_confusion(confusion, classes=classes)),
+        "errors": svg(
+            "Mistakes, in percent of each class",
+            plots.plot_confusion(confusion, classes=classes, errors_only=True),
+        ),
+    }
+
+
+def _of_answers(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    given, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(given != labels)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:GALLERY]
+    unsure = np.flatnonzero(given == labels)
+    unsure = unsure[np.argsort(sure[unsure], kind="stable")][:GALLERY]
+    arrow = " → " if max(map(len, classes)) <= 3 else "\n→ "
+    of_wrong = [f"{classes[labels[i]]}{arrow}{classes[given[i]]}\n{100 * sure[i]:.1f} %" for i in wrong]
+    of_unsure = [f"{classes[labels[i]]}\n{100 * sure[i]:.1f} %" for i in unsure]
+    sample = slice(12)
+    return {
+        "mistakes": _gallery("The most confident mistakes", images[wrong], of_wrong, columns=5),
+        "unsure": _gallery("The least certain right answers", images[unsure], of_unsure, columns=5),
+        "predictions": svg(
+            "Test images with their ten probabilities",
+            plots.plot_predictions(images[sample], probabilities[sample], labels[sample], classes=classes),
+        ),
+        "calibration": svg(
+            "Share of right answers by the probability of the answer",
+            plots.plot_calibration(calibration(probabilities, labels)),
+        ),
+    }
+
+
+def _of_network(spec: Spec, params: Params, data: "Dataset") -> dict[str, Any]:
+    """What it looks at; for one test image of each class."""
+    labels = np.asarray(data.test.labels)
+    first = [int(np.argmax(labels == label)) for label in range(CLASSES) if label in labels]
+    pictures = np.asarray(data.test.images)[first]
+    names = [data.classes[labels[index]] for index in first]
+    layers = jax.jit(functools.partial(activations, spec))(params, pictures)
+    silent = None
+    if layers:
+        silent = jax.jit(functools.partial(silent_units, spec))(params, data.train.images[:LOOKED_AT])
+    moved = jax.jit(functools.partial(saliency, spec))(params, pictures)
+    return {
+        "most": UNITS,
+        "units": layers[0].shape[-1] if layers else CLASSES,
+        "silent": None if silent is None else int(silent.sum()),
+        "weights": svg(
+            "Weights of the first layer's units", plots.plot_weights(params, silent=silent, most=UNITS)
+        ),
+        "layers": [
+            svg(
+                f"What hidden layer {number} makes of a digit of each class",
+                plots.plot_activations(layer, names=names),
+            )
+            for number, layer in enumerate(layers, 1)
+        ],
+        "saliency": svg(
+            "A picture of each class, and the pixels that move its answer most",
+            plots.plot_saliency(pictures, moved),
+        ),
+    }
+
+
+def _gallery(title: str, images: np.ndarray, captions: list[str], columns: int | None = None) -> Any:
+    """Pictures as one figure; None if there are none."""
+    return svg(title, plots.plot_images(images, captions, columns=columns)) if captions else None

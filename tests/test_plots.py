@@ -1,0 +1,156 @@
+"""Each figure shows what it was given; all of them keep to the axes that they are handed."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from mnist_jax import plots
+from mnist_jax.errors import InputError
+from mnist_jax.loop import EpochRecord
+from mnist_jax.metrics import calibration
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (12, 28, 28), np.uint8)
+LABELS = np.arange(12) % 10
+PROBABILITIES = RANDOM.dirichlet(np.ones(10), 12).astype(np.float32)
+CONFUSION = np.diag(np.arange(10, 20)) + np.eye(10, k=1, dtype=int) * 2
+LOSSES = [(0.9, 0.8), (0.5, 0.4), (0.3, 0.45)]
+HISTORY = [EpochRecord(i, a, 1 - a, b, 1 - b, 1.0, 1.0) for i, (a, b) in enumerate(LOSSES, 1)]
+UNVALIDATED = [EpochRecord(1, 0.9, 0.1, None, None, 1.0, 1.0)]
+CLOTHES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+FIGURES: dict[str, Callable[..., Axes]] = {
+    "images": lambda **ax: plots.plot_images(IMAGES, [f"{i}\n$" for i in LABELS], **ax),
+    "clothes": lambda **ax: plots.plot_images(
+        IMAGES, [f"{CLOTHES[i]} → {CLOTHES[9 - i]}" for i in LABELS], **ax
+    ),
+    "confused clothes": lambda **ax: plots.plot_confusion(CONFUSION, classes=CLOTHES, **ax),
+    "share of clothes": lambda **ax: plots.plot_class_balance({"a": LABELS}, classes=CLOTHES, **ax),
+    "predicted clothes": lambda **ax: plots.plot_predictions(
+        IMAGES, PROBABILITIES, LABELS, classes=CLOTHES, **ax
+    ),
+    "activations of clothes": lambda **ax: plots.plot_activations(
+        RANDOM.random((10, 9)), names=CLOTHES, **ax
+    ),
+    "bare images": lambda **ax: plots.plot_images(IMAGES[:1], **ax),
+    "balance": lambda **ax: plots.plot_class_balance({"a": LABELS, "b": LABELS[:3]}, **ax),
+    "loss": lambda **ax: plots.plot_history(HISTORY, **ax),
+    "accuracy": lambda **ax: plots.plot_history(HISTORY, "accuracy", **ax),
+    "no validation": lambda **ax: plots.plot_history(UNVALIDATED, **ax),
+    "histories": lambda **ax: plots.plot_histories({"a$b$": HISTORY, "c": UNVALIDATED}, **ax),
+    "confusion": lambda **ax: plots.plot_confusion(CONFUSION, **ax),
+    "errors": lambda **ax: plots.plot_confusion(CONFUSION, errors_only=True, **ax),
+    "no answers": lambda **ax: plots.plot_confusion(np.zeros((10, 10), int), **ax),
+    "predictions": lambda **ax: plots.plot_predictions(IMAGES, PROBABILITIES, LABELS, **ax),
+    "weights": lambda **ax: plots.plot_weights({"Dense_0": {"kernel": RANDOM.normal(size=(784, 120))}}, **ax),
+    "kernels": lambda **ax: plots.plot_weights(
+        {"Conv_0": {"kernel": RANDOM.normal(size=(5, 5, 1, 6))}}, **ax
+    ),
+    "units": lambda **ax: plots.plot_activations(RANDOM.random((10, 50)), **ax),
+    "maps": lambda **ax: plots.plot_activations(RANDOM.random((10, 14, 14, 32)), **ax),
+    "saliency": lambda **ax: plots.plot_saliency(IMAGES, IMAGES / 255, **ax),
+    "calibration": lambda **ax: plots.plot_calibration(calibration(PROBABILITIES, LABELS), **ax),
+}
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_keeps_to_its_axes_and_its_texts_to_their_places(name: str) -> None:
+    _, given = plt.subplots()
+    assert FIGURES[name](ax=given) is given
+    assert len(plt.get_fignums()) == 1
+    own = FIGURES[name]()
+    assert own is not given
+    figure: Any = own.figure
+    figure.canvas.draw()
+    page, boxes = figure.bbox.padded(2), list(boxed(own))
+    for place, (words, box) in enumerate(boxes):
+        assert page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1), words
+        assert not [other for other, theirs in boxes[:place] if box.overlaps(theirs)], words
+
+
+def boxed(ax: Axes) -> Iterator[tuple[str, Any]]:
+    """Each text that is seen, and the box that it fills; of slanting ones the box is no measure."""
+    found = [*ax.texts]
+    if ax.axison:
+        found += [ax.title, ax.xaxis.label, ax.yaxis.label]
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            found += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    level = [text for text in found if text.get_text() and text.get_rotation() in (0, 90)]
+    yield from ((text.get_text(), text.get_window_extent().padded(-1)) for text in level)
+
+
+def test_all_figures_are_tried() -> None:
+    import inspect
+
+    source = inspect.getsource(inspect.getmodule(closed))  # type: ignore[arg-type]
+    assert all(f"plots.{name}(" in source for name in plots.__all__)
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_the_best_epoch_is_marked() -> None:
+    labels = [text.get_text() for text in FIGURES["loss"]().get_legend().get_texts()]
+    assert labels == ["training", "validation", "best: epoch 2, 0.4000"]
+    labels = [text.get_text() for text in FIGURES["accuracy"]().get_legend().get_texts()]
+    assert labels[2] == "best: epoch 2, 60.00%"
+    assert len(FIGURES["no validation"]().lines) == 1
+
+
+def test_a_confusion_matrix_says_its_counts_and_its_errors_in_percent() -> None:
+    assert texts(FIGURES["confusion"]())[:3] == ["10", "2", "11"]
+    assert texts(FIGURES["errors"]())[0] == "16.7"  # 2 of 12
+    assert len(texts(FIGURES["errors"]())) == 9
+
+
+def test_silent_units_are_crossed_out() -> None:
+    kernel = {"Dense_0": {"kernel": RANDOM.normal(size=(784, 5))}}
+    assert len(plots.plot_weights(kernel, silent=np.array([0, 1, 0, 0, 1], bool)).lines) == 4
+
+
+def test_the_true_class_is_another_colour() -> None:
+    ax = plots.plot_predictions(IMAGES[:1], PROBABILITIES[:1], [3])
+    colors = [bar.get_facecolor() for bar in ax.patches]
+    assert [color for color in colors if color != colors[0]] == [colors[3]]
+    widths = np.array([bar.get_width() for bar in ax.patches])
+    np.testing.assert_allclose(widths / widths.sum(), PROBABILITIES[0], atol=1e-6)
+
+
+def test_calibration_bars_are_its_bins() -> None:
+    found = calibration(PROBABILITIES, LABELS)
+    ax = plots.plot_calibration(found)
+    np.testing.assert_allclose([bar.get_height() for bar in ax.patches], found.accuracy)
+    assert texts(ax) == [str(count) for count in found.counts if count]
+
+
+def test_pictures_that_are_none_are_refused() -> None:
+    with pytest.raises(InputError, match=r"images must be \[n, height, width\], .*; got \[28, 28\]"):
+        plots.plot_images(IMAGES[0])
+    with pytest.raises(InputError, match=r"captions must be one for each picture \(12\); got 2"):
+        plots.plot_images(IMAGES, ["a", "b"])

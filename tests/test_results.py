@@ -1,0 +1,91 @@
+"""What a run has measured comes back as it was written; damaged files are named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mnist_jax import results, runs
+from mnist_jax.errors import RunError
+
+
+@pytest.fixture
+def folder(run_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run_dir, tmp_path / "run"))
+
+
+def test_results_come_back(folder: Path) -> None:
+    found, said = results.read(folder), json.loads((folder / runs.METRICS).read_text())
+    assert found.confusion.tolist() == said["test"]["confusion"]
+    assert (found.n, found.accuracy, found.loss) == tuple(said["test"][k] for k in ("n", "accuracy", "loss"))
+    assert found.onnx == said["onnx"]
+    assert len(found.history) == said["epochs"] == 3
+    copy = folder / "copy"
+    copy.mkdir()
+    runs.write_history(copy, found.history)
+    assert (copy / runs.HISTORY).read_bytes() == (folder / runs.HISTORY).read_bytes()
+
+
+def test_the_interval_is_wilsons(folder: Path) -> None:
+    # Worked out from Wilson's formula for 90 of 100.
+    found = results.read(folder)._replace(confusion=results.np.diag([90] + [0] * 9))
+    found.confusion[0, 1] = 10
+    assert found.interval == pytest.approx((0.82563, 0.94477), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("test", "confusion"), [[1]], "the confusion matrix must be ten rows of ten whole numbers"),
+        (("test", "confusion", 0), [0.5] * 10, "ten rows of ten whole numbers"),
+        (("test", "confusion", 0), [1], ""),
+        (("test", "confusion", 0, 1), -3, "must count"),
+        (("test", "n"), 7, "the confusion matrix must count 7 images; got"),
+        (("test", "loss"), "much", "could not convert"),
+        (("test", "loss"), None, ""),
+        (("seconds",), float("inf"), "a figure must be a finite number; got inf"),
+        (("versions",), 3, ""),
+        (("onnx",), {}, "the ONNX proof lacks a figure"),
+        (("onnx",), None, ""),
+        (("test",), [], ""),
+    ],
+)
+def test_damaged_metrics_are_named(
+    folder: Path, path: tuple[str | int, ...], value: object, said: str
+) -> None:
+    file = folder / runs.METRICS
+    values = json.loads(file.read_text())
+    *above, last = path
+    place = values
+    for name in above:
+        place = place[name]
+    place[last] = value
+    file.write_text(json.dumps(values))
+    with pytest.raises(RunError, match=rf"metrics\.json is damaged: .*{said}"):
+        results.read(folder)
+
+
+@pytest.mark.parametrize("name", ["test", "onnx", "device", "versions", "seconds"])
+def test_what_lacks_is_named(folder: Path, name: str) -> None:
+    file = folder / runs.METRICS
+    values = json.loads(file.read_text())
+    del values[name]
+    file.write_text(json.dumps(values))
+    with pytest.raises(RunError, match=rf"metrics\.json is damaged: it lacks '{name}'"):
+        results.read(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "epoch,loss\n", "a\nb\n", "epoch,loss\n1,\xff\n", 'epoch,"\n', "epoch\nx\n"]
+)
+def test_a_damaged_history_is_named(folder: Path, text: str) -> None:
+    (folder / runs.HISTORY).write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunError, match=r"history\.csv is damaged: "):
+        results.read(folder)
+
+
+def test_a_run_that_is_not_finished_is_refused(folder: Path) -> None:
+    (folder / runs.METRICS).unlink()
+    with pytest.raises(RunError, match=r"it has no metrics\.json"):
+        results.read(folder)
