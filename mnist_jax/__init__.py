@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnist_jax import augment as augment
     from mnist_jax import checkpoint as checkpoint
     from mnist_jax import errors as errors
     from mnist_jax import inspection as inspection
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mnist_jax.datasets import DATASETS as DATASETS
     from mnist_jax.datasets import Dataset as Dataset
     from mnist_jax.datasets import load as load
+    from mnist_jax.deformations import Deformation as Deformation
     from mnist_jax.evaluation import Evaluation as Evaluation
     from mnist_jax.evaluation import evaluate as evaluate
     from mnist_jax.loop import EpochRecord as EpochRecord
@@ -52,9 +54,10 @@ if TYPE_CHECKING:
     from mnist_jax.types import Examples as Examples
     from mnist_jax.types import HeldOut as HeldOut
 
-_MODULES = ("checkpoint", "errors", "inspection", "metrics", "plots", "prepare")
+_MODULES = ("augment", "checkpoint", "errors", "inspection", "metrics", "plots", "prepare")
 _NAMES = {
     "datasets": ("DATASETS", "Dataset", "load"),
+    "deformations": ("Deformation",),
     "evaluation": ("Evaluation", "evaluate"),
     "loop": ("EpochRecord", "Fit", "fit"),
     "models": ("activations", "apply", "init", "predict"),

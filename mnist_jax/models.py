@@ -10,14 +10,14 @@ from typing import Any, cast, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from mnist_jax.checks import check_image_type, check_params, check_spec
 from mnist_jax.convolution import convolve, pool
 from mnist_jax.errors import SpecError
 from mnist_jax.networks import CLASSES, CNN, IMAGE_SHAPE, Activation, Dtype, Initializer, Output, Spec
 from mnist_jax.settings import check_one_of
-from mnist_jax.types import Array, Images, Key, Logits, Params
+from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
 
 _ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -37,11 +37,13 @@ class _Network(nn.Module):
 
     spec: Spec
     dtype: Dtype = "float32"
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         spec, initializer = self.spec, _INITIALIZERS[self.spec.initializer]
         dense = functools.partial(nn.Dense, kernel_init=initializer, dtype=self.dtype)
+        drop = nn.Dropout(self.dropout, deterministic=not self.dropout)
         hidden = pixels
         if isinstance(spec, CNN):
             hidden = hidden[..., None]
@@ -56,10 +58,12 @@ class _Network(nn.Module):
                 )
                 hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](convolution(hidden)))
                 self.sow(*_HIDDEN, hidden)
+                hidden = drop(hidden)
         hidden = hidden.reshape(len(hidden), -1)
         for width, activation in zip(spec.widths[1:-1], spec.activations, strict=True):
             hidden = _ACTIVATIONS[activation](dense(width)(hidden))
             self.sow(*_HIDDEN, hidden)
+            hidden = drop(hidden)
         return dense(CLASSES)(hidden).astype(jnp.float32)
 
 
@@ -76,21 +80,35 @@ def init(spec: Spec, key: Key) -> Params:
     return cast(Params, _Network(spec).init(key, jnp.zeros((1, *IMAGE_SHAPE), jnp.float32))["params"])
 
 
-def apply(spec: Spec, params: Params, images: Images, *, dtype: Dtype = "float32") -> Logits:
+def apply(
+    spec: Spec,
+    params: Params,
+    images: Images,
+    *,
+    dtype: Dtype = "float32",
+    dropout: float = 0.0,
+    key: Key | None = None,
+) -> Logits:
     """The logits `[batch, 10]`, float32, for images `[batch, 28, 28]`, uint8 or float32 in 0..1.
 
     In `bfloat16` the layers compute with parameters and activations rounded to it, as training in mixed
-    precision does (Kalamkar et al. 2019).
+    precision does (Kalamkar et al. 2019). With `dropout`, that share of each hidden layer's outputs is left
+    out, by `key`, which it then needs.
 
     Raises:
         InputError: another shape or dtype. (The range of values can't be seen while tracing.)
-        SpecError: the spec is none, the parameters are not its own, or the dtype is another.
+        SpecError: the spec is none, the parameters are not its own, the dtype is another, or there is dropout
+            without a key.
     """
     check_spec(spec)
     check_one_of("dtype", dtype, get_args(Dtype))
     check_params(spec, params)
     check_image_type(images)
-    return cast(Logits, _Network(spec, dtype).apply({"params": params}, scale(images)))
+    if dropout:
+        check_key(key)
+    keys = None if key is None else {"dropout": key}
+    network = _Network(spec, dtype, dropout)
+    return cast(Logits, network.apply({"params": params}, scale(images), rngs=keys))
 
 
 def activations(spec: Spec, params: Params, images: Images) -> tuple[jax.Array, ...]:
@@ -121,8 +139,10 @@ def check_key(key: Any) -> None:
         raise SpecError(f"key must be one typed key, such as jax.random.key(0); got {came}")
 
 
-def scale(images: Images) -> Float32[Array, "batch 28 28"]:
-    """Images as float32 in 0..1."""
+def scale(
+    images: UInt8[AnyArray, "*batch 28 28"] | Float32[AnyArray, "*batch 28 28"],
+) -> Float32[Array, "*batch 28 28"]:
+    """Images, or one, as float32 in 0..1."""
     # A product, not a quotient: it is what the ONNX file does, to the last bit.
     factor = jnp.float32(1 / 255)
     pixels = jnp.asarray(images)

@@ -99,5 +99,10 @@ def _text(value: Option) -> str:
         return "/".join(map(_text, value))
     if isinstance(value, bool):
         return str(value).lower()
+    return number(value)
+
+
+def number(value: float) -> str:
+    """As short as it can be written without losing anything."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)

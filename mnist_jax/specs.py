@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, get_args
 
+from mnist_jax.deformations import Deformation
 from mnist_jax.errors import SpecError
 from mnist_jax.networks import CNN, MLP, Dtype, Spec
 from mnist_jax.optimizers import OPTIMIZERS, Optimizer, Schedule
@@ -29,6 +30,9 @@ class Config:
             this decay, such as 0.999 (Polyak and Juditsky 1992); None for the parameters themselves.
         dtype: what the layers compute in while they train. Parameters, optimiser, loss and every score are
             float32 whatever it is.
+        dropout: the share of each hidden layer's outputs that a training step leaves out (Srivastava et al.
+            2014); what is left is scaled up, so that nothing changes for scoring and export.
+        deformation: how far training images are moved out of shape, anew in each step; or None.
 
     Raises:
         SpecError: a number is out of its range.
@@ -42,6 +46,8 @@ class Config:
     clip_norm: float | None = None
     ema_decay: float | None = None
     dtype: Dtype = "float32"
+    dropout: float = 0.0
+    deformation: Deformation | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Spec):
@@ -52,6 +58,9 @@ class Config:
             if not isinstance(getattr(self, name), kind):
                 raise SpecError(f"{name} must be of type {kind.__name__}; got {getattr(self, name)!r}")
         check_one_of("dtype", self.dtype, get_args(Dtype))
+        object.__setattr__(self, "dropout", check_real("dropout", self.dropout, 0, 1))
+        if not isinstance(self.deformation, Deformation | None):
+            raise SpecError(f"deformation must be a Deformation or None; got {self.deformation!r}")
         if self.clip_norm is not None:
             clip_norm = check_real("clip norm", self.clip_norm, 0, FLOAT32_MAX, open_low=True)
             object.__setattr__(self, "clip_norm", clip_norm)
@@ -110,6 +119,8 @@ def from_json(values: Mapping[str, Any]) -> Config:
     settings = _fields(Config, "config", values)
     for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
         settings[name] = kind(**_fields(kind, name, settings[name]))
+    if settings["deformation"] is not None:
+        settings["deformation"] = Deformation(**_fields(Deformation, "deformation", settings["deformation"]))
     return Config(**settings | {"model": network_from_json(settings["model"])})
 
 

@@ -10,6 +10,7 @@ program can train many runs. Randomness comes from position alone: the state's k
 happens next.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float32, Int32
 
+from mnist_jax.augment import deform
 from mnist_jax.checks import check_config, check_example_types, check_params
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.metrics import cross_entropy
@@ -102,8 +104,21 @@ def _step(
     if not isinstance(hyper, Hyper):
         raise SpecError(f"hyper must be a Hyper; got {type(hyper).__name__}")
 
+    deform_key, dropout_key = jax.random.split(_step_key(state))
+    images = batch.images
+    if config.deformation is not None:
+        keys = jax.random.split(deform_key, len(images))
+        images = jax.vmap(functools.partial(deform, config.deformation))(keys, images)
+
     def loss_of(params: Params) -> tuple[Scalar, Array]:
-        logits = apply(config.model, view(params), batch.images, dtype=config.dtype)
+        logits = apply(
+            config.model,
+            view(params),
+            images,
+            dtype=config.dtype,
+            dropout=config.dropout,
+            key=dropout_key,
+        )
         losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
         correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct
@@ -118,6 +133,11 @@ def _step(
         average = averaged(config.ema_decay, average, params, step)
     metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
     return TrainState(params, opt_state, step, state.key, average), metrics
+
+
+def _step_key(state: TrainState) -> Key:
+    """The key of a step's own randomness; epochs, which shuffle, have those of the lower numbers."""
+    return jax.random.fold_in(jax.random.fold_in(state.key, 2**32 - 1), state.step)
 
 
 def train_epoch(

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mnist_jax.errors import InputError
+from mnist_jax.errors import InputError, SpecError
 from mnist_jax.models import apply, init, predict
 from mnist_jax.networks import CNN, MLP, Activation
 from mnist_jax.presets import PRESETS
@@ -140,3 +140,23 @@ def test_other_shapes_and_dtypes_are_refused_while_tracing(images: np.ndarray, m
     spec = MLP((), ())
     with pytest.raises(InputError, match=message):
         jax.eval_shape(lambda images: apply(spec, init(spec, KEY), images), images)
+
+
+def test_dropout_leaves_out_its_share_and_keeps_the_mean() -> None:
+    spec = MLP((4000,), ("relu",))
+    params = jax.tree.map(jnp.zeros_like, init(spec, jax.random.key(0)))
+    params["Dense_0"]["bias"] += 1.0  # so that every hidden unit gives one
+    params["Dense_1"]["kernel"] += 1 / 4000  # and every logit their mean
+    image = np.zeros((1, 28, 28), np.uint8)
+    assert float(apply(spec, params, image)[0, 0]) == pytest.approx(1, abs=1e-4)
+    keys = jax.random.split(jax.random.key(0), 20)
+    means = np.array([apply(spec, params, image, dropout=0.3, key=key)[0, 0] for key in keys])
+    assert means.mean() == pytest.approx(1, abs=0.01)
+    assert means.std() == pytest.approx(np.sqrt(0.3 / 0.7 / 4000), rel=0.5)
+
+
+def test_dropout_needs_a_key() -> None:
+    spec = MLP((4,), ("relu",))
+    params = init(spec, jax.random.key(0))
+    with pytest.raises(SpecError, match=r"key must be one typed key, .*; got None"):
+        apply(spec, params, np.zeros((1, 28, 28), np.uint8), dropout=0.5)

@@ -1,11 +1,13 @@
 """Options that several commands share."""
 
 import os
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from mnist_jax.deformations import Deformation
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import Optimizer, Schedule
 from mnist_jax.pages import GENERATOR
@@ -51,14 +53,34 @@ def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:
         SpecError: it is none.
     """
     name, colon, rest = text.partition(":")
-    pairs = [pair.split("=") for pair in rest.split(",")] if colon else []
+    form = f"{kind.__name__.lower()} must be a name, or NAME:OPTION=VALUE,OPTION=VALUE"
+    return kind(name, _pairs(rest, form, text) if colon else {})
+
+
+def deformation(text: str) -> Deformation:
+    """`rotate=15,elastic=34` as a deformation; `none` is one that changes nothing.
+
+    Raises:
+        SpecError: it is none.
+    """
+    known = [field.name for field in fields(Deformation)]
+    form = f"deformation must be none, or NAME=VALUE,NAME=VALUE with names among {', '.join(known)}"
+    given = {} if text == "none" else _pairs(text, form, text)
+    if not set(given) <= set(known):
+        raise SpecError(f"{form}; got {text!r}")
+    amounts: dict[str, Any] = given
+    return Deformation(**amounts)
+
+
+def _pairs(text: str, form: str, whole: str) -> dict[str, Option | str]:
+    """`momentum=0.9,nesterov=true` as a mapping; `form` says what must hold of the `whole` that came."""
+    pairs = [pair.split("=") for pair in text.split(",")]
     if any(len(pair) != 2 for pair in pairs):
-        what = kind.__name__.lower()
-        raise SpecError(f"{what} must be a name, or NAME:OPTION=VALUE,OPTION=VALUE; got {text!r}")
+        raise SpecError(f"{form}; got {whole!r}")
     given = [option for option, _ in pairs]
     if len(set(given)) < len(given):
-        raise SpecError(f"each option must be given once; got {text!r}")
-    return kind(name, {option: _value(value) for option, value in pairs})
+        raise SpecError(f"each option must be given once; got {whole!r}")
+    return {option: _value(value) for option, value in pairs}
 
 
 def _value(text: str) -> Option | str:

@@ -68,6 +68,16 @@ def train(
         str | None,
         typer.Option(metavar="T", help="What layers compute in while they train: float32 or bfloat16."),
     ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(metavar="X", help="Share of hidden outputs that a step leaves out.")
+    ] = None,
+    deformation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="D",
+            help="How far images are deformed: rotate=15,shear=15,scale=0.15,shift=1.5,elastic=34; or none.",
+        ),
+    ] = None,
     validation_fraction: Annotated[
         float | None, typer.Option(metavar="X", help="Held out of the training set, at its end.")
     ] = None,
@@ -117,6 +127,8 @@ def train(
             clip_norm=clip_norm,
             ema_decay=ema_decay,
             dtype=dtype,
+            dropout=dropout,
+            deformation=None if deformation is None else options.deformation(deformation),
         )
         hyper = _with(
             default_hyper(config.optimizer),

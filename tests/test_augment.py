@@ -1,0 +1,175 @@
+"""Deformed images are what SciPy makes of the same displacement; the displacement is what its papers say."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from mnist_jax.augment import deform, displace, sample
+from mnist_jax.datasets import Dataset
+from mnist_jax.deformations import Deformation
+from mnist_jax.errors import SpecError
+from mnist_jax.loop import fit
+from mnist_jax.networks import CNN, MLP
+from mnist_jax.specs import Config, default_hyper, from_json, to_json
+from mnist_jax.train import init_state, train_epoch, train_step
+from mnist_jax.types import Examples
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+ALL = Deformation(rotate=15, shear=15, scale=0.15, shift=1.5, elastic=34, smoothness=4)
+KEYS = jax.random.split(jax.random.key(0), 300)
+
+
+def moved(deformation: Deformation) -> np.ndarray:
+    """How far each pixel is moved, `[keys, 2, 28, 28]`."""
+    places = jnp.stack(jax.vmap(functools.partial(displace, deformation))(KEYS), axis=1)
+    return np.asarray(places) - np.mgrid[:28, :28]
+
+
+@pytest.mark.parametrize(
+    "deformation", [ALL, Deformation(shift=9), Deformation(elastic=150, smoothness=2)], ids=str
+)
+def test_sampling_is_scipys(deformation: Deformation) -> None:
+    for key in KEYS[:20]:
+        places = displace(deformation, key)
+        expected = map_coordinates(np.pad(IMAGE / 255, 40), np.stack(places) + 40, order=1, mode="constant")
+        np.testing.assert_allclose(deform(deformation, key, IMAGE), expected, atol=2e-5)
+
+
+def test_places_far_outside_are_black() -> None:
+    far = jnp.full((28, 28), 1e6)
+    for rows, columns in ((far, far), (-far, far), (far, -far)):
+        assert not sample(jnp.ones((28, 28)), rows, columns).any()
+
+
+def test_no_strength_is_no_change() -> None:
+    scaled = IMAGE.astype(np.float32) * np.float32(1 / 255)
+    for image in (IMAGE, scaled):
+        np.testing.assert_array_equal(deform(Deformation(), KEYS[0], image), scaled)
+    little = deform(Deformation(1e-5, 1e-5, 1e-7, 1e-6, 1e-5), KEYS[0], IMAGE)
+    np.testing.assert_allclose(little, IMAGE / 255, atol=1e-4)
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), [(34, 4), (36, 5.5), (20, 2.5), (60, 9)])
+def test_the_elastic_field_is_noise_smoothed_by_a_gaussian(alpha: float, sigma: float) -> None:
+    ours = moved(Deformation(elastic=alpha, smoothness=sigma))
+    noise = np.random.default_rng(0).uniform(-1, 1, (300, 28 + 120, 28 + 120))
+    theirs = alpha * gaussian_filter(noise, (0, sigma, sigma), truncate=6)[:, 60:-60, 60:-60]
+    assert ours.std() == pytest.approx(alpha / (sigma * np.sqrt(12 * np.pi)), rel=0.04)
+    assert ours.std() == pytest.approx(theirs.std(), rel=0.06)
+    for distance in (1, 3, 6):  # as smooth as SciPy's, near and far
+        ours_near = (ours[..., distance:, :] * ours[..., :-distance, :]).mean() / ours.var()
+        theirs_near = (theirs[:, distance:] * theirs[:, :-distance]).mean() / theirs.var()
+        assert ours_near == pytest.approx(theirs_near, abs=0.08)
+    spread = ours.std(axis=(0, 1))
+    assert spread.min() > 0.85 * spread.max()  # no place is moved more than others
+
+
+@pytest.mark.parametrize(
+    ("deformation", "largest"),
+    [
+        (Deformation(rotate=15), 2 * 13.5 * np.sqrt(2) * np.sin(np.deg2rad(7.5))),
+        (Deformation(scale=0.2), 13.5 * 0.2),
+        (Deformation(shift=2), 2.0),
+        (Deformation(shear=10), 13.5 * np.tan(np.deg2rad(10))),
+    ],
+    ids=str,
+)
+def test_amounts_reach_their_bounds_and_no_further(deformation: Deformation, largest: float) -> None:
+    rows, columns = np.moveaxis(moved(deformation), 1, 0)
+    distance = np.sqrt(rows**2 + columns**2) if deformation.rotate else np.maximum(abs(rows), abs(columns))
+    assert 0.97 * largest < distance.max() <= largest * (1 + 1e-5)
+    assert distance.mean(axis=(1, 2)).min() < 0.1 * largest  # and some are hardly moved
+
+
+def test_turning_goes_both_ways_about_the_middle() -> None:
+    rows, columns = np.moveaxis(moved(Deformation(rotate=30)), 1, 0)
+    np.testing.assert_allclose(rows.mean(axis=(1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(columns.mean(axis=(1, 2)), 0, atol=1e-4)
+    assert 100 < (rows[:, 0, 0] > 0).sum() < 200
+
+
+def test_a_batch_is_its_images_one_by_one() -> None:
+    images = np.stack([IMAGE, IMAGE.T, 255 - IMAGE])
+    batch = jax.vmap(functools.partial(deform, ALL))(KEYS[:3], images)
+    for one, key, image in zip(batch, KEYS, images, strict=False):
+        np.testing.assert_allclose(one, deform(ALL, key, image), atol=1e-6)
+    assert not np.allclose(deform(ALL, KEYS[0], IMAGE), deform(ALL, KEYS[1], IMAGE))
+
+
+def test_training_deforms_anew_in_every_step_and_an_epoch_is_its_steps(digits: Dataset) -> None:
+    config = Config(MLP((16,), ("relu",)), batch_size=50, deformation=ALL, dropout=0.3)
+    hyper, state = default_hyper(config.optimizer), init_state(config, jax.random.key(0))
+    batch = Examples(digits.train.images[:50], digits.train.labels[:50])
+    _, first = train_step(config, hyper, state, batch)
+    _, second = train_step(config, hyper, state._replace(step=state.step + 1), batch)
+    assert float(first.loss) != float(second.loss)
+    few = Examples(digits.train.images[:200], digits.train.labels[:200])
+    whole, _ = train_epoch(config, hyper, state, few)
+    order = jax.random.permutation(jax.random.fold_in(state.key, 0), 200).reshape(4, 50)
+    for rows in np.asarray(order):
+        state, _ = train_step(config, hyper, state, Examples(few.images[rows], few.labels[rows]))
+    for ours, theirs in zip(jax.tree.leaves(whole.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_a_stopped_run_with_deformation_and_dropout_goes_on_to_the_same_bits(digits: Dataset) -> None:
+    config = Config(MLP((16,), ("relu",)), epochs=4, batch_size=100, deformation=ALL, dropout=0.2)
+    whole = fit(config, digits.train, key=jax.random.key(3))
+    half = fit(config, digits.train, key=jax.random.key(3), callback=lambda record, _: record.epoch == 2)
+    rest = fit(config, digits.train, state=half.state)
+    for ours, theirs in zip(jax.tree.leaves(whole.params), jax.tree.leaves(rest.params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_deformation_helps_on_shifted_digits(digits: Dataset) -> None:
+    from mnist_jax.evaluation import evaluate
+
+    assert digits.validation is not None
+    shifted = Examples(np.roll(digits.validation.images, 3, axis=2), digits.validation.labels)
+    accuracies = []
+    for deformation in (None, Deformation(shift=4)):
+        config = Config(CNN((8,), dense=(32,)), epochs=8, deformation=deformation)
+        run = fit(config, digits.train, key=jax.random.key(0))
+        accuracies.append(float(evaluate(config.model, run.params, shifted).accuracy))
+    assert accuracies[1] > accuracies[0] + 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rotate", 45),
+        ("rotate", -1),
+        ("scale", 0.5),
+        ("shift", float("nan")),
+        ("elastic", "much"),
+        ("smoothness", 1),
+    ],
+)
+def test_amounts_that_lose_the_label_are_refused(name: str, value: float) -> None:
+    with pytest.raises(SpecError, match=rf"{name} must be a number.*; got "):
+        Deformation(**{name: value})
+
+
+def test_a_config_with_a_deformation_comes_back_from_json() -> None:
+    import json
+
+    config = Config(MLP((16,), ("relu",)), deformation=ALL, dropout=0.25)
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+    assert from_json(to_json(Config(MLP((16,), ("relu",))))).deformation is None
+    with pytest.raises(SpecError, match=r"deformation must have the fields rotate, .*; got"):
+        from_json({**to_json(config), "deformation": {"rotate": 3}})
+
+
+def test_a_deformation_is_written_as_it_is_typed() -> None:
+    from mnist_jax.cli.options import deformation
+
+    for value in (Deformation(), ALL, Deformation(elastic=34.123456789)):
+        assert deformation(str(value)) == value
+    assert str(ALL) == "rotate=15,shear=15,scale=0.15,shift=1.5,elastic=34"
+    for text in ("", "rotate", "rotat=3", "rotate=3,rotate=4", "34"):
+        with pytest.raises(SpecError, match=r"must be .*; got"):
+            deformation(text)
