@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from mnist_jax.specs import Config as Config
     from mnist_jax.specs import Hyper as Hyper
     from mnist_jax.specs import default_hyper as default_hyper
+    from mnist_jax.sweep import Sweep as Sweep
+    from mnist_jax.sweep import fit_many as fit_many
     from mnist_jax.train import StepMetrics as StepMetrics
     from mnist_jax.train import TrainState as TrainState
     from mnist_jax.train import init_state as init_state
@@ -65,6 +67,7 @@ _NAMES = {
     "optimizers": ("OPTIMIZERS", "SCHEDULES", "Optimizer", "Schedule"),
     "presets": ("PRESETS", "preset"),
     "specs": ("Config", "Hyper", "default_hyper"),
+    "sweep": ("Sweep", "fit_many"),
     "train": ("StepMetrics", "TrainState", "init_state", "train_epoch", "train_step"),
     "types": ("Examples", "HeldOut"),
 }

@@ -11,6 +11,7 @@ BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
 DIGITS = tuple("0123456789")
 WIDTH = 7.0  # of most figures, in inches
+LONGEST = 60  # letters of a text in a figure
 
 
 def axes(width: float, height: float) -> "Axes":
@@ -28,5 +29,8 @@ def fade(color: str) -> "Colormap":
 
 
 def plain(text: str) -> str:
-    """Text as it is: Matplotlib reads dollars as mathematics."""
-    return text.replace("$", r"\$")
+    """Text as it is, cut where too long; Matplotlib takes dollars for mathematics, and hides `_names`."""
+    seen = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    if len(seen) > LONGEST:
+        seen = f"{seen[: LONGEST - 1]}…"
+    return " " * seen.startswith("_") + seen.replace("$", r"\$")

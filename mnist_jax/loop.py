@@ -13,9 +13,9 @@ from jaxtyping import Bool
 
 from mnist_jax.checks import check_config, check_images, check_labels
 from mnist_jax.errors import DivergenceError, InputError, SpecError
-from mnist_jax.evaluation import evaluate
+from mnist_jax.evaluation import Evaluation, evaluate
 from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
-from mnist_jax.train import TrainState, check_trainable, init_state, train_epoch
+from mnist_jax.train import StepMetrics, TrainState, check_trainable, init_state, train_epoch
 from mnist_jax.types import Array, Examples, Key, Params
 
 
@@ -99,7 +99,7 @@ def fit(
     check_config(config)
     hyper = default_hyper(config.optimizer) if hyper is None else hyper
     check_hyper(hyper)
-    _check(config, train, validation)
+    check_sets(config, train, validation)
     if callback is not None and not callable(callback):
         raise SpecError(f"callback must be a function of a record and a state; got {callback!r}")
     hyper = jax.tree.map(jnp.float32, hyper)
@@ -116,24 +116,29 @@ def fit(
         start = time.perf_counter()
         state, steps = jax.block_until_ready(run_epoch(hyper, state, train))
         seconds = time.perf_counter() - start
-        losses, sizes = np.asarray(steps.loss, np.float64), np.asarray(steps.size)
         scores = None if validation is None else _evaluate(config.model, state.eval_params, validation)
         finite = _all_finite(state.params) and (scores is None or np.isfinite(scores.loss))
-        if not (finite and np.isfinite(losses).all()):
-            raise DivergenceError(_diverged(epoch, losses, hyper), before, history)
-        record = EpochRecord(
-            epoch=epoch,
-            loss=float(losses @ sizes / sizes.sum()),
-            accuracy=float(np.asarray(steps.correct).sum() / sizes.sum()),
-            validation_loss=None if scores is None else float(scores.loss),
-            validation_accuracy=None if scores is None else float(scores.accuracy),
-            seconds=seconds,
-            images_per_second=len(train.labels) / seconds,
-        )
+        if not (finite and np.isfinite(steps.loss).all()):
+            raise DivergenceError(_diverged(epoch, np.asarray(steps.loss), hyper), before, history)
+        record = record_of(epoch, steps, scores, seconds)
         history.append(record)
         if callback is not None and callback(record, state):
             break
     return Fit(state, history, compile_seconds)
+
+
+def record_of(epoch: int, steps: StepMetrics, scores: Evaluation | None, seconds: float) -> EpochRecord:
+    """An epoch in one line, from what its steps saw, its validation scores and its time."""
+    losses, sizes = np.asarray(steps.loss, np.float64), np.asarray(steps.size)
+    return EpochRecord(
+        epoch=epoch,
+        loss=float(losses @ sizes / sizes.sum()),
+        accuracy=float(np.asarray(steps.correct).sum() / sizes.sum()),
+        validation_loss=None if scores is None else float(scores.loss),
+        validation_accuracy=None if scores is None else float(scores.accuracy),
+        seconds=seconds,
+        images_per_second=float(sizes.sum() / seconds),
+    )
 
 
 def _start(config: Config, key: Key | None, state: TrainState | None, count: int) -> tuple[TrainState, int]:
@@ -157,7 +162,12 @@ def _shapes(tree: Any) -> Any:
     return structure, [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in leaves]
 
 
-def _check(config: Config, train: Examples, validation: Examples | None) -> None:
+def check_sets(config: Config, train: Examples, validation: Examples | None) -> None:
+    """Checks what is trained and validated on.
+
+    Raises:
+        InputError: images or labels are not what they must be, or fewer than a batch.
+    """
     for name, examples in (("train", train), ("validation", validation)):
         if examples is not None:
             check_trainable(examples, name)

@@ -1,7 +1,7 @@
 """Figures made of pictures: `plots` has them all."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def plot_images(
-    images: Any, captions: Sequence[str] = (), *, columns: int | None = None, ax: "Axes | None" = None
+    images: Any, captions: Iterable[Any] = (), *, columns: int | None = None, ax: "Axes | None" = None
 ) -> "Axes":
     """Pictures `[n, height, width]` side by side, white on black, each with its caption below.
 
     Raises:
         InputError: there is no picture, or captions are given but not one for each.
     """
-    pictures = _pictures(images)
+    pictures, written = _pictures(images), [str(caption) for caption in captions]
     _, height, width = pictures.shape
-    if captions and len(captions) != len(pictures):
-        raise InputError(f"captions must be one for each picture ({len(pictures)}); got {len(captions)}")
-    lines = [caption.split("\n") for caption in captions]
+    if written and len(written) != len(pictures):
+        raise InputError(f"captions must be one for each picture ({len(pictures)}); got {len(written)}")
+    lines = [caption.split("\n") for caption in written]
     letters = max((len(line) for caption in lines for line in caption), default=0)
     scale = width / 0.62  # pixels to an inch
     cell = max(width + 2, math.ceil(letters * 0.075 * scale))
@@ -35,7 +35,7 @@ def plot_images(
     mosaic, places = _mosaic(pictures, columns, 2 + below, 2 + cell - width)
     ax = ax or axes(mosaic.shape[1] / scale, mosaic.shape[0] / scale)
     ax.imshow(mosaic, cmap="gray", vmin=0, vmax=pictures.max() or 1, interpolation="none")
-    for caption, (row, column) in zip(captions, places, strict=bool(captions)):
+    for caption, (row, column) in zip(written, places, strict=bool(written)):
         ax.text(column + width / 2 - 0.5, row + height, plain(caption), ha="center", va="top", fontsize=8)
     ax.set_axis_off()
     return ax
@@ -53,12 +53,20 @@ def plot_predictions(
     """Pictures `[n, height, width]`, each with its ten probabilities `[n, 10]` as bars, the true one blue.
 
     `labels` are the true classes `[n]`.
+
+    Raises:
+        InputError: shapes do not fit.
     """
-    pictures, shares = _pictures(images), np.asarray(probabilities)
+    pictures, shares, classified = _pictures(images), np.asarray(probabilities), np.asarray(labels)
+    if shares.shape != (len(pictures), CLASSES) or classified.shape != (len(pictures),):
+        came = f"{list(shares.shape)} and {list(classified.shape)}"
+        raise InputError(
+            f"each of {len(pictures)} pictures must have ten probabilities and a label; got {came}"
+        )
     rows = math.ceil(len(pictures) / columns)
     names = 1.12 + 0.06 * max(map(len, classes))  # where these end and bars begin, in widths of a picture
     ax = ax or axes(WIDTH, rows * WIDTH / columns / 2)
-    for index, (picture, row, label) in enumerate(zip(pictures, shares, np.asarray(labels), strict=True)):
+    for index, (picture, row, label) in enumerate(zip(pictures, shares, classified, strict=True)):
         x, y = 2.3 * (index % columns), -1.15 * (index // columns)
         ax.imshow(picture, cmap="gray", vmin=0, vmax=pictures.max() or 1, extent=(x, x + 1, y - 1, y),
                   interpolation="none")  # fmt: skip
@@ -113,26 +121,37 @@ def plot_activations(hidden: Any, *, names: Sequence[str] = (), ax: "Axes | None
     values = np.asarray(hidden)
     aspect: Literal["equal", "auto"]
     if values.ndim == 4:
+        total = values.shape[-1]
         values = values[..., :16]
         count, side, _, channels = values.shape
         maps = np.moveaxis(values, -1, 1).reshape(count * channels, side, side)
         shown, _ = _mosaic(maps, channels, 1, 1)
         middles, aspect = (np.arange(count) * (side + 1) + side / 2 - 0.5), "equal"
-        what = "channels" if hidden.shape[-1] <= 16 else f"channels, the first 16 of {hidden.shape[-1]}"
+        what = "channels" if total <= 16 else f"channels, the first 16 of {total}"
     else:
         shown, middles, aspect, what = values, np.arange(len(values)), "auto", "units"
     ax = ax or axes(WIDTH, WIDTH * shown.shape[0] / shown.shape[1] + 0.3 if aspect == "equal" else 2.2)
     ax.imshow(shown, cmap=fade(BLUE), vmin=min(0.0, values.min()), vmax=values.max() or 1, aspect=aspect,
               interpolation="none")  # fmt: skip
-    ax.set_yticks(middles, names or [str(index) for index in range(len(values))])
+    ax.set_yticks(middles, [str(name) for name in names] or [str(index) for index in range(len(values))])
     ax.set_xticks([])
     ax.set_xlabel(what)
     return ax
 
 
 def plot_saliency(images: Any, saliency: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """Pictures, and below each what its answer hangs on: its brightest pixels move it most."""
+    """Pictures, and below each what its answer hangs on: its brightest pixels move it most.
+
+    Both are `[n, height, width]`.
+
+    Raises:
+        InputError: they differ in shape.
+    """
     pictures, sizes = _pictures(images), _pictures(saliency)
+    if pictures.shape != sizes.shape:
+        raise InputError(
+            f"saliency must be of the images' shape {list(pictures.shape)}; got {list(sizes.shape)}"
+        )
     sizes = sizes / np.maximum(sizes.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
     ax = ax or axes(WIDTH, 2 * WIDTH / len(pictures))
     for row, (shown, colors) in enumerate(((pictures, "gray"), (sizes, "inferno"))):

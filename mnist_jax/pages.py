@@ -2,13 +2,14 @@
 
 import io
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mnist_jax.canvas import COLORS
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from markupsafe import Markup
     from matplotlib.axes import Axes
 
@@ -24,11 +25,14 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def style() -> "AbstractContextManager[None]":
+@contextmanager
+def style() -> Iterator[None]:
     """Within it, figures are drawn in the page's style."""
     import matplotlib
 
-    return matplotlib.rc_context(_STYLE)
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser has the font that Matplotlib lacks
+        yield
 
 
 def svg(title: str, ax: "Axes") -> "Markup":
@@ -51,12 +55,18 @@ def svg(title: str, ax: "Axes") -> "Markup":
     found = text.getvalue()
     found = found[found.index("<svg") :]
     found = re.sub(r"<metadata>.*?</metadata>", "", found, flags=re.S)
-    found = re.sub(r' id="[\w.]+_\d+"', "", found)  # the same in every figure, and used by none
+    found = re.sub(r"<[^>]*>", _of_the_page, found)  # in tags alone: what people write stays as it is
+    label = rf'<svg role="img" aria-label="{escape(title)}" style="--width: \1pt" '
+    return Markup(re.sub(r'<svg .*?width="([\d.]+)pt" height="[\d.]+pt" ', label, found, count=1, flags=re.S))
+
+
+def _of_the_page(tag: re.Match[str]) -> str:
+    """A tag in the page's colours, without an id that is the same in every figure and used by none."""
+    found = re.sub(r' id="[\w.]+_\d+"', "", tag.group())
     colors = {_INK: "var(--text)", **{color: f"var(--color-{n})" for n, color in enumerate(COLORS)}}
     for color, name in colors.items():
         found = found.replace(color, name)
-    label = rf'<svg role="img" aria-label="{escape(title)}" style="--width: \1pt" '
-    return Markup(re.sub(r'<svg .*?width="([\d.]+)pt" height="[\d.]+pt" ', label, found, count=1, flags=re.S))
+    return found
 
 
 def render(template: str, **values: Any) -> str:

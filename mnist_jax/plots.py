@@ -5,11 +5,13 @@ transparent, so that figures suit a light background and a dark one.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mnist_jax.canvas import BLUE, COLORS, DIGITS, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.errors import InputError
 from mnist_jax.mosaics import plot_activations, plot_images, plot_predictions, plot_saliency, plot_weights
 from mnist_jax.networks import CLASSES
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from mnist_jax.loop import EpochRecord
     from mnist_jax.metrics import Calibration
+    from mnist_jax.results import SweptRow
 
 __all__ = (
     "plot_activations",
@@ -29,6 +32,7 @@ __all__ = (
     "plot_images",
     "plot_predictions",
     "plot_saliency",
+    "plot_sweep",
     "plot_weights",
 )
 
@@ -36,10 +40,16 @@ __all__ = (
 def plot_class_balance(
     labels: Mapping[str, Any], *, classes: Sequence[str] = DIGITS, ax: "Axes | None" = None
 ) -> "Axes":
-    """The share of each class in each set, from its labels by its name."""
+    """The share of each class in each set, from its labels, whole numbers `[n]`, by its name.
+
+    Raises:
+        InputError: there is no set, or one is empty.
+    """
+    if not labels or not all(len(found) for found in labels.values()):
+        raise InputError("class balance needs sets with labels in them; got " + (", ".join(labels) or "none"))
     ax = ax or axes(WIDTH, 2.8)
     width = 0.8 / len(labels)
-    for index, ((name, found), color) in enumerate(zip(labels.items(), COLORS, strict=False)):
+    for index, ((name, found), color) in enumerate(zip(labels.items(), cycle(COLORS), strict=False)):
         shares = np.bincount(np.asarray(found), minlength=CLASSES) / len(found)
         places = np.arange(CLASSES) + (index - (len(labels) - 1) / 2) * width
         ax.bar(places, 100 * shares, width, color=color, label=f"{name} ({len(found):,})")
@@ -100,8 +110,13 @@ def plot_confusion(
 
     With `errors_only` the right answers are left out, and each mistake is a share of its row: so that what
     is taken for what can be seen.
+
+    Raises:
+        InputError: it has another shape.
     """
     counts = np.asarray(confusion).astype(float)
+    if counts.shape != (CLASSES, CLASSES):
+        raise InputError(f"a confusion matrix must be [10, 10]; got {list(counts.shape)}")
     shown = counts
     if errors_only:
         shown = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -121,20 +136,44 @@ def plot_confusion(
     return ax
 
 
+def plot_sweep(rows: "Sequence[SweptRow]", *, ax: "Axes | None" = None) -> "Axes":
+    """A sweep's validation accuracies by learning rate: a point for each run, a line through each mean.
+
+    There is a line for each combination of the other numbers; what has diverged is left out.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    ax = ax or axes(WIDTH / 1.6, 3.2)
+    others = list(dict.fromkeys(row.hyper[1:] for row in rows))
+    for index, numbers in enumerate(others):
+        mine = sorted((row for row in rows if row.hyper[1:] == numbers), key=lambda row: row.hyper[0])
+        rates, means = [row.hyper.learning_rate for row in mine], [np.mean(row.accuracies) for row in mine]
+        color = COLORS[index % len(COLORS)]
+        label = f"weight decay {numbers[0]:g}, smoothing {numbers[1]:g}"
+        ax.plot(rates, means, ("o-", "s--", "^-.", "d:")[index % 4], color=color, markersize=4, label=label)
+        for row, rate in zip(mine, rates, strict=True):
+            ax.plot([rate] * len(row.accuracies), row.accuracies, ".", color=color, alpha=0.5, markersize=4)
+    ax.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
+    tried = sorted({row.hyper.learning_rate for row in rows})
+    ax.set_xticks(tried, [f"{rate:g}" for rate in tried])
+    ax.set_xticks([], minor=True)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=2, symbol=" %"))
+    ax.legend(fontsize=8)
+    return ax
+
+
 def plot_calibration(calibration: "Calibration", *, ax: "Axes | None" = None) -> "Axes":
-    """How often a network is right against how sure it is; above each bar, how many answers it stands for."""
+    """How often a network is right against how sure it is; at the top, how many answers a bar stands for."""
     accuracy, counts = np.asarray(calibration.accuracy), np.asarray(calibration.counts)
     ax = ax or axes(WIDTH / 2, 3.2)
     edges = np.linspace(0, 1, len(counts) + 1)
-    ax.plot([0, 1], [0, 1], "--", color=ORANGE, label="as sure as right")
+    ax.plot([0, 1], [0, 1], "--", color=ORANGE, label="as sure as right", zorder=3)
     ax.bar(edges[:-1], accuracy, 1 / len(counts), align="edge", color=BLUE, alpha=0.75, edgecolor="white")
-    for left, height, number in zip(edges, accuracy, counts, strict=False):
+    for left, number in zip(edges, counts, strict=False):
         if number:
-            ax.text(
-                left + 0.5 / len(counts), height + 0.01, f"{number:,}", ha="center", va="bottom", fontsize=6
-            )
-    ax.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="probability of the answer", ylabel="share of right answers")
-    ax.legend(loc="upper left", fontsize=8)
+            ax.text(left + 0.5 / len(counts), 1.03, f"{number:,}", ha="center", va="bottom", fontsize=6)
+    ax.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="probability of the answer", ylabel="share of right answers")
+    ax.legend(loc="upper left", fontsize=8, bbox_to_anchor=(0, 0.93))
     ax.set_title(f"expected calibration error {100 * float(calibration.error):.2f} %", fontsize=9)
     return ax
 
@@ -153,11 +192,11 @@ def _over_epochs(ax: "Axes", score: str) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     ax.set(xlabel="epoch", ylabel=score)
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     if score == "accuracy":
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     ax.legend(fontsize=8)
 
 
 def _number(value: float, score: str) -> str:
-    return f"{value:.2%}" if score == "accuracy" else f"{value:.4f}"
+    return f"{100 * value:.2f} %" if score == "accuracy" else f"{value:.4f}"

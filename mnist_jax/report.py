@@ -13,7 +13,7 @@ from mnist_jax.metrics import calibration, class_scores
 from mnist_jax.models import activations, predict
 from mnist_jax.networks import CLASSES, Spec
 from mnist_jax.pages import render, style, svg
-from mnist_jax.results import Results
+from mnist_jax.results import Results, Swept
 from mnist_jax.runs import Run
 from mnist_jax.types import Images, Params
 
@@ -26,7 +26,15 @@ LOOKED_AT = 2000  # training images that a unit must be silent on to be called s
 
 
 def report(
-    run: Run, results: Results, params: Params, data: "Dataset", *, command: str, onnx_bytes: int
+    run: Run,
+    results: Results,
+    params: Params,
+    data: "Dataset",
+    probabilities: np.ndarray,
+    *,
+    command: str,
+    onnx_bytes: int,
+    swept: Swept | None = None,
 ) -> str:
     """The report as HTML.
 
@@ -35,12 +43,13 @@ def report(
         results: what came out.
         params: the trained network's.
         data: the data set of the run.
+        probabilities: the network's `answers` to its test images.
         command: what repeats it.
         onnx_bytes: the size of its ONNX file.
+        swept: the sweep that it was chosen by, if it was.
     """
     spec, test = run.config.model, data.test
     images, labels = np.asarray(test.images), np.asarray(test.labels)
-    probabilities = answers(spec, params, images)
     scores = class_scores(jnp.asarray(results.confusion, jnp.int32))
     with style():
         figures = {
@@ -48,6 +57,7 @@ def report(
             **_of_scores(results, data.classes),
             **_of_answers(images, labels, probabilities, data.classes),
             **_of_network(spec, params, data),
+            "sweep": swept and svg("Validation accuracy by learning rate", plots.plot_sweep(swept.rows)),
         }
     return render(
         "report.html",
@@ -59,18 +69,23 @@ def report(
         often=_most_often(results.confusion),
         command=command,
         onnx_bytes=onnx_bytes,
+        swept=swept,
         looked_at=min(LOOKED_AT, len(data.train.labels)),
         **figures,
     )
 
 
 def answers(spec: Spec, params: Params, images: Images, *, batch_size: int = 100) -> np.ndarray:
-    """The probabilities of many images, float32 `[n, 10]`, so many at once; a hundred fit caches."""
+    """The probabilities of many images, float32 `[n, 10]`, so many at once; a hundred fit caches.
+
+    A sigmoid network's outputs are divided by their sum, as its loss takes them.
+    """
     ask = jax.jit(functools.partial(predict, spec))
     count = len(images)
     rows = np.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)
     taken = np.minimum(rows, count - 1)  # the last batch is as large as the others, so that one program does
-    return np.concatenate([np.asarray(ask(params, images[batch])) for batch in taken])[:count]
+    found = np.concatenate([np.asarray(ask(params, images[batch])) for batch in taken])[:count]
+    return found / found.sum(axis=1, keepdims=True) if spec.output == "sigmoid" else found
 
 
 def _most_often(confusion: np.ndarray, most: int = 5) -> list[tuple[int, int, int]]:

@@ -2,18 +2,23 @@
 
 import csv
 import math
+import operator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from mnist_jax.errors import RunError
+from mnist_jax.errors import RunError, SpecError
 from mnist_jax.networks import CLASSES
-from mnist_jax.runs import HISTORY, METRICS, read_metrics
+from mnist_jax.runs import CHECKPOINT, HISTORY, METRICS, read_json, read_metrics
+from mnist_jax.settings import FLOAT32_MAX
+from mnist_jax.specs import Hyper, hyper_from_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mnist_jax.loop import EpochRecord
+
+SWEEP = "sweep.json"
 
 
 class Results(NamedTuple):
@@ -30,7 +35,7 @@ class Results(NamedTuple):
     """
 
     history: "tuple[EpochRecord, ...]"
-    confusion: np.ndarray
+    confusion: "np.ndarray"
     loss: float
     seconds: float
     device: str
@@ -67,6 +72,8 @@ def read(folder: Path) -> Results:
     Raises:
         RunError: it is not finished, or a file is damaged; says which.
     """
+    import numpy as np
+
     values = read_metrics(folder)
     try:
         test, onnx = values["test"], values["onnx"]
@@ -75,38 +82,114 @@ def read(folder: Path) -> Results:
             raise ValueError("the confusion matrix must be ten rows of ten whole numbers")
         if confusion.min() < 0 or confusion.sum() != test["n"] or not test["n"]:
             raise ValueError(f"the confusion matrix must count {test['n']} images; got {confusion.sum()}")
-        if not {"passed", "n", "noise", "disagreements", "max_abs_difference"} <= set(onnx):
-            raise ValueError("the ONNX proof lacks a figure")
+        if type(onnx["passed"]) is not bool:
+            raise ValueError(f"passed must be true or false; got {onnx['passed']!r}")
+        for name in ("n", "noise", "disagreements"):
+            if type(onnx[name]) is not int or onnx[name] < 0:
+                raise ValueError(f"{name} must be a whole number of at least 0; got {onnx[name]!r}")
+        largest = onnx["max_abs_difference"]
         found = Results(
-            history=_history(folder),
+            history=_history(folder, values["epochs"]),
             confusion=confusion,
-            loss=_finite(test["loss"]),
-            seconds=_finite(values["seconds"]),
-            device=str(values["device"]),
-            versions={str(name): str(number) for name, number in dict(values["versions"]).items()},
-            onnx=dict(onnx),
+            loss=_figure(test["loss"]),
+            seconds=_figure(values["seconds"]),
+            device=_text(values["device"]),
+            versions={name: _text(number) for name, number in dict(values["versions"]).items()},
+            onnx=onnx | {"max_abs_difference": None if largest is None else _figure(largest)},
         )
     except KeyError as error:
         raise RunError(f"{folder / METRICS} is damaged: it lacks {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RunError(f"{folder / METRICS} is damaged: {error}") from None
     return found
 
 
-def _history(folder: Path) -> "tuple[EpochRecord, ...]":
+def check_answers(folder: Path, results: Results, labels: Any, answers: Any) -> None:
+    """Checks that a run's scores are those of its network, whose answers are given, int `[n]`.
+
+    One in a thousand may differ: other devices and other batches round otherwise.
+
+    Raises:
+        RunError: they are another network's, or of other data.
+    """
+    import numpy as np
+
+    counted = np.zeros((CLASSES, CLASSES), np.int64)
+    np.add.at(counted, (np.asarray(labels), np.asarray(answers)), 1)
+    otherwise = int(np.abs(counted - results.confusion).sum()) / 2
+    if counted.sum() != results.n or otherwise > max(1, results.n / 1000):
+        raise RunError(
+            f"{folder / METRICS} must have the scores of the network in {CHECKPOINT}; "
+            f"of {counted.sum():,} test images it counts {results.n:,}, {otherwise:g} with another answer"
+        )
+
+
+class SweptRow(NamedTuple):
+    """What the runs of one combination of numbers reached.
+
+    Attributes:
+        hyper: the numbers.
+        accuracies: on the validation set, of each run; NaN where it left the finite numbers.
+    """
+
+    hyper: Hyper
+    accuracies: tuple[float, ...]
+
+
+class Swept(NamedTuple):
+    """The sweep that a run was chosen by: its rows, and which of them was best."""
+
+    rows: tuple[SweptRow, ...]
+    best: int
+
+
+def read_sweep(folder: Path) -> Swept | None:
+    """The sweep that a run was chosen by, if it was.
+
+    Raises:
+        RunError: its file is damaged.
+    """
+    if not (folder / SWEEP).exists():
+        return None
+    values = read_json(folder, SWEEP)
+    try:
+        rows = tuple(
+            SweptRow(
+                hyper_from_json({name: row[name] for name in Hyper._fields}),
+                tuple(math.nan if share is None else _figure(share) for share in row["accuracies"]),
+            )
+            for row in values["rows"]
+        )
+        best = operator.index(values["best"])
+        if not all(row.accuracies for row in rows) or not 0 <= best < len(rows):
+            raise ValueError("it must have a best row, and accuracies in each")
+    except KeyError as error:
+        raise RunError(f"{folder / SWEEP} is damaged: it lacks {error}") from None
+    except (TypeError, ValueError, SpecError) as error:
+        raise RunError(f"{folder / SWEEP} is damaged: {error}") from None
+    return Swept(rows, best)
+
+
+def _history(folder: Path, epochs: int) -> "tuple[EpochRecord, ...]":
     """What `history.csv` says."""
     from mnist_jax.loop import EpochRecord
 
     names = [field.name for field in fields(EpochRecord)]
+    measured = [name for name in names if not name.startswith("validation")]
+    records = []
     try:
         with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        records = []
-        for row in rows:
-            values: dict[str, Any] = {name: _finite(row[name]) if row[name] else None for name in names}
-            records.append(EpochRecord(**(values | {"epoch": int(row["epoch"])})))
-        if not records or any(None in (record.loss, record.accuracy) for record in records):
-            raise ValueError("it must hold a loss and an accuracy for each epoch")
+            for epoch, row in enumerate(csv.DictReader(file, strict=True), 1):
+                if list(row) != names or row["epoch"] != str(epoch) or not all(row[n] for n in measured):
+                    raise ValueError(
+                        f"its line {epoch + 1} must be that of epoch {epoch}; got {list(row.values())}"
+                    )
+                values: dict[str, Any] = {name: _figure(row[name]) if row[name] else None for name in names}
+                if not all(values[name] is None or values[name] <= 1 for name in names if "accuracy" in name):
+                    raise ValueError(f"an accuracy must be at most 1; got {list(row.values())}")
+                records.append(EpochRecord(**(values | {"epoch": epoch})))
+        if len(records) != epochs or not records:
+            raise ValueError(f"it must have the {epochs} epochs of {METRICS}; got {len(records)}")
     except OSError as error:
         raise RunError(f"{folder / HISTORY} cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
@@ -114,8 +197,15 @@ def _history(folder: Path) -> "tuple[EpochRecord, ...]":
     return tuple(records)
 
 
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"a figure must be a finite number; got {value}")
+def _figure(value: Any) -> float:
+    """A number from 0 to the largest of float32."""
+    number = math.nan if isinstance(value, bool) else float(value)
+    if not 0 <= number <= FLOAT32_MAX:
+        raise ValueError(f"a figure must be a finite number of at least 0; got {value!r}")
     return number
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"it must have text where it has {value!r}")
+    return value

@@ -80,9 +80,9 @@ def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]
         raise RunError(f"a run needs a directory of its own; {folder}: it is a file") from None
     except OSError as error:
         raise _unwritable(folder, error) from None
-    _check_empty(folder)
+    check_new(folder)
     with _hold(folder):
-        _check_empty(folder)  # what was empty a moment ago may have been taken and left since
+        check_new(folder)  # what was empty a moment ago may have been taken and left since
         try:
             write_config(folder, run, versions)
             yield
@@ -157,8 +157,15 @@ def _unwritable(folder: Path, error: OSError) -> RunError:
     return RunError(f"a run needs a directory that can be written; {folder}: {error.strerror}")
 
 
-def _check_empty(folder: Path) -> None:
-    if _names(folder):
+def check_new(folder: Path) -> None:
+    """Checks that a directory is not there yet, or is empty.
+
+    Raises:
+        RunError: it holds something, or is a file.
+    """
+    if folder.is_file():
+        raise RunError(f"a run needs a directory of its own; {folder}: it is a file")
+    if folder.exists() and _names(folder):
         raise RunError(f"a run needs a new or an empty directory; {folder} holds other files")
 
 
@@ -172,7 +179,7 @@ def read(folder: Path) -> Run:
     Raises:
         RunError: it is not a run directory, or its config is damaged or of a newer format.
     """
-    values, name = _read_json(folder, CONFIG), folder / CONFIG
+    values, name = read_json(folder, CONFIG), folder / CONFIG
     if type(values.get("format")) is not int or not 1 <= values["format"] <= FORMAT:
         raise RunError(f"{name} must be of format 1 to {FORMAT}; got {values.get('format')!r}")
     if missing := sorted({field.name for field in fields(Run)} - set(values)):
@@ -209,7 +216,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, or it is damaged.
     """
-    return _read_json(folder, METRICS)
+    return read_json(folder, METRICS)
 
 
 def is_scored(folder: Path, epochs: int) -> bool:
@@ -236,7 +243,12 @@ def write_history(folder: Path, history: Sequence["EpochRecord"]) -> None:
     write_atomic(folder / HISTORY, text.getvalue().encode())
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object from a run directory.
+
+    Raises:
+        RunError: it is not there, or is damaged.
+    """
     try:
         values = json.loads((folder / name).read_bytes())
         json.dumps(values, ensure_ascii=False).encode()  # half a character cannot be written again

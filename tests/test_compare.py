@@ -1,6 +1,7 @@
 """Runs side by side: counts by hand, the right images, and a page."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -84,6 +85,17 @@ def test_two_runs_on_the_command_line(
     table = capsys.readouterr().out
     assert "mlp-50-50-sigmoid" in table
     assert f"alone is right on {pair['first_only']}" in table
+
+
+def test_names_are_shown_as_far_as_they_can_be(run_dir: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ('_#0072b2 id="x_1"', "日本$", os.fsdecode(b"bad\xff"))]
+    for folder in folders:
+        shutil.copytree(run_dir, folder)
+    out = tmp_path / "page.html"
+    assert main(["compare", *map(str, folders), "--out", str(out)]) == 0
+    html = out.read_text()
+    for name in ("_#0072b2", "日本$", "bad?"):
+        assert name in html.split('aria-label="Loss by epoch"')[1].split("</svg>")[0]
 
 
 def test_what_cannot_be_compared_is_refused(

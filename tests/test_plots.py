@@ -16,6 +16,8 @@ from mnist_jax import plots
 from mnist_jax.errors import InputError
 from mnist_jax.loop import EpochRecord
 from mnist_jax.metrics import calibration
+from mnist_jax.results import SweptRow
+from mnist_jax.specs import Hyper
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (12, 28, 28), np.uint8)
@@ -37,6 +39,11 @@ CLOTHES = (
     "Bag",
     "Ankle boot",
 )
+SWEPT = [
+    SweptRow(Hyper(rate, decay, 0.0), (0.9 + rate, 0.93 - decay, float("nan") if rate > 0.01 else 0.9))
+    for rate in (1e-3, 1e-2, 3e-2)
+    for decay in (0.0, 0.01)
+]
 FIGURES: dict[str, Callable[..., Axes]] = {
     "images": lambda **ax: plots.plot_images(IMAGES, [f"{i}\n$" for i in LABELS], **ax),
     "clothes": lambda **ax: plots.plot_images(
@@ -67,6 +74,7 @@ FIGURES: dict[str, Callable[..., Axes]] = {
     "units": lambda **ax: plots.plot_activations(RANDOM.random((10, 50)), **ax),
     "maps": lambda **ax: plots.plot_activations(RANDOM.random((10, 14, 14, 32)), **ax),
     "saliency": lambda **ax: plots.plot_saliency(IMAGES, IMAGES / 255, **ax),
+    "sweep": lambda **ax: plots.plot_sweep(SWEPT, **ax),
     "calibration": lambda **ax: plots.plot_calibration(calibration(PROBABILITIES, LABELS), **ax),
 }
 
@@ -99,7 +107,11 @@ def boxed(ax: Axes) -> Iterator[tuple[str, Any]]:
         found += [ax.title, ax.xaxis.label, ax.yaxis.label]
         for axis in (ax.xaxis, ax.yaxis):
             low, high = sorted(axis.get_view_interval())
-            found += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            found += [
+                tick.label1
+                for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+                if low <= tick.get_loc() <= high
+            ]
     level = [text for text in found if text.get_text() and text.get_rotation() in (0, 90)]
     yield from ((text.get_text(), text.get_window_extent().padded(-1)) for text in level)
 
@@ -119,7 +131,7 @@ def test_the_best_epoch_is_marked() -> None:
     labels = [text.get_text() for text in FIGURES["loss"]().get_legend().get_texts()]
     assert labels == ["training", "validation", "best: epoch 2, 0.4000"]
     labels = [text.get_text() for text in FIGURES["accuracy"]().get_legend().get_texts()]
-    assert labels[2] == "best: epoch 2, 60.00%"
+    assert labels[2] == "best: epoch 2, 60.00 %"
     assert len(FIGURES["no validation"]().lines) == 1
 
 
@@ -154,3 +166,44 @@ def test_pictures_that_are_none_are_refused() -> None:
         plots.plot_images(IMAGES[0])
     with pytest.raises(InputError, match=r"captions must be one for each picture \(12\); got 2"):
         plots.plot_images(IMAGES, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: plots.plot_class_balance({}), "class balance needs sets with labels in them; got none"),
+        (lambda: plots.plot_class_balance({"a": []}), "class balance needs sets with labels in them; got a"),
+        (lambda: plots.plot_confusion(np.eye(3)), r"a confusion matrix must be \[10, 10\]; got \[3, 3\]"),
+        (lambda: plots.plot_saliency(IMAGES, IMAGES[:2]), r"saliency must be of the images' shape"),
+        (
+            lambda: plots.plot_predictions(IMAGES, PROBABILITIES[:3], LABELS),
+            r"each of 12 pictures must have ten probabilities and a label; got \[3, 10\] and \[12\]",
+        ),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(draw: Callable[[], Axes], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        draw()
+    assert not plt.get_fignums()
+
+
+def test_labels_may_be_captions_and_names_any_text() -> None:
+    assert texts(plots.plot_images(IMAGES, LABELS))[:3] == ["0", "1", "2"]
+    names = ["_one", "$x$ " * 40, "tab\there"]
+    ax = plots.plot_histories(dict.fromkeys(names, HISTORY))
+    shown = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert shown[0] == " _one"
+    assert len(shown[1]) < 100
+    assert shown[2] == "tab?here"
+
+
+def test_many_sets_are_all_drawn() -> None:
+    ax = plots.plot_class_balance({str(i): LABELS for i in range(8)})
+    assert len(ax.patches) == 80
+
+
+def test_saliency_is_bright_where_it_is_large() -> None:
+    sizes = np.zeros((1, 28, 28))
+    sizes[0, 3, 4], sizes[0, 5, 6] = 2.0, 1.0
+    below = np.asarray(plots.plot_saliency(IMAGES[:1], sizes).images[1].get_array())
+    assert (below[3, 4], below[5, 6], below[0, 0]) == (1.0, 0.5, 0.0)

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mnist_jax import results, runs
@@ -29,7 +30,7 @@ def test_results_come_back(folder: Path) -> None:
 
 def test_the_interval_is_wilsons(folder: Path) -> None:
     # Worked out from Wilson's formula for 90 of 100.
-    found = results.read(folder)._replace(confusion=results.np.diag([90] + [0] * 9))
+    found = results.read(folder)._replace(confusion=np.diag([90] + [0] * 9))
     found.confusion[0, 1] = 10
     assert found.interval == pytest.approx((0.82563, 0.94477), abs=1e-5)
 
@@ -44,9 +45,16 @@ def test_the_interval_is_wilsons(folder: Path) -> None:
         (("test", "n"), 7, "the confusion matrix must count 7 images; got"),
         (("test", "loss"), "much", "could not convert"),
         (("test", "loss"), None, ""),
-        (("seconds",), float("inf"), "a figure must be a finite number; got inf"),
+        (("seconds",), float("inf"), "a figure must be a finite number of at least 0; got inf"),
         (("versions",), 3, ""),
-        (("onnx",), {}, "the ONNX proof lacks a figure"),
+        (("onnx",), {}, "it lacks 'passed'"),
+        (("onnx", "passed"), "no", "passed must be true or false; got 'no'"),
+        (("onnx", "n"), "x", "n must be a whole number of at least 0; got 'x'"),
+        (("onnx", "noise"), -1, "noise must be a whole number of at least 0; got -1"),
+        (("onnx", "max_abs_difference"), "x", ""),
+        (("seconds",), True, "a figure must be a finite number of at least 0; got True"),
+        (("seconds",), 10**400, ""),
+        (("device",), ["cpu"], "it must have text where it has"),
         (("onnx",), None, ""),
         (("test",), [], ""),
     ],
@@ -82,6 +90,33 @@ def test_what_lacks_is_named(folder: Path, name: str) -> None:
 def test_a_damaged_history_is_named(folder: Path, text: str) -> None:
     (folder / runs.HISTORY).write_bytes(text.encode("latin-1"))
     with pytest.raises(RunError, match=r"history\.csv is damaged: "):
+        results.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\n2,", "\n3,"),
+        ("\n2,", "\n1,"),
+        ("\n1,0", "\n1,1e300"),
+        ("\n1,0", "\n1,-0"),
+        (",0.", ",7."),
+        ("\n3,", "\n\n4,"),
+    ],
+)
+def test_a_history_that_cannot_be_is_named(folder: Path, old: str, new: str) -> None:
+    text = (folder / runs.HISTORY).read_text()
+    assert old in text or old == "\n1,0"
+    (folder / runs.HISTORY).write_text(text.replace(old, new))
+    if text.replace(old, new) != text:
+        with pytest.raises(RunError, match=r"history\.csv is damaged: "):
+            results.read(folder)
+
+
+def test_a_history_that_was_cut_short_is_named(folder: Path) -> None:
+    text = (folder / runs.HISTORY).read_text()
+    (folder / runs.HISTORY).write_text("\n".join(text.splitlines()[:2]) + "\n")
+    with pytest.raises(RunError, match=r"it must have the 3 epochs of metrics\.json; got 1"):
         results.read(folder)
 
 

@@ -19,6 +19,7 @@ from mnist_jax.cli import (
     report,
     reproduce,
     serve,
+    sweep,
     train,
     verify,
     web,
@@ -52,6 +53,7 @@ def _options(
 
 for _command in (
     train.train,
+    sweep.sweep,
     evaluate.evaluate,
     export.export,
     verify.verify,

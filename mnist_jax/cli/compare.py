@@ -53,16 +53,11 @@ def compare(
     from mnist_jax.report import answers
 
     data = load_for(asked[0], data_dir)
-    short = {folder.name for folder in run_dirs}
-    members = [
-        comparison.Member(
-            name=folder.name if len(short) == len(run_dirs) and folder.name else str(folder),
-            run=run,
-            results=result,
-            answers=answers(run.config.model, load_params(folder, run), data.test.images).argmax(axis=1),
-        )
-        for folder, run, result in zip(run_dirs, asked, found, strict=True)
-    ]
+    members = []
+    for folder, name, run, result in zip(run_dirs, _names(run_dirs), asked, found, strict=True):
+        given = answers(run.config.model, load_params(folder, run), data.test.images).argmax(axis=1)
+        results.check_answers(folder, result, data.test.labels, given)
+        members.append(comparison.Member(name, run, result, given))
     settings = comparison.differences(members)
     pairs = comparison.pairs(members, data.test.labels)
     write_atomic(out, comparison.page(members, data).encode())
@@ -79,6 +74,14 @@ def compare(
     else:
         _show(members, settings, pairs)
         print(f"\n{out}; open it in a browser")  # noqa: T201
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """What runs are called, as far as that can be shown: by folder, or by path where two are alike."""
+    names = [folder.resolve().name for folder in folders]
+    names = names if len(set(names)) == len(names) else list(map(str, folders))
+    shown = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
+    return shown if len(set(shown)) == len(shown) else [f"{n}: {name}" for n, name in enumerate(shown, 1)]
 
 
 def _row(member: "Member", settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnist_jax.errors import CheckpointError, DatasetError, DivergenceError
+from mnist_jax.cli import console
+from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, DivergenceError
 from mnist_jax.runs import CHECKPOINT, Run, to_json
 
 if TYPE_CHECKING:
@@ -95,6 +96,20 @@ def load_for(run: Run, data_dir: Path | None) -> "Dataset":
             f"got sha256 {data.sha256}"
         )
     return data
+
+
+def load_or_digits(dataset: str | None, data_dir: Path | None, fraction: float) -> "Dataset":
+    """The named data set; if none is named, MNIST, and `digits` only where MNIST can't be had."""
+    from mnist_jax.datasets import load
+
+    if dataset is not None:
+        return load(dataset, data_dir, validation_fraction=fraction)
+    try:
+        return load("mnist", data_dir, validation_fraction=fraction)
+    except DatasetUnavailableError as error:
+        console.note("WARNING: training on `digits`, a small built-in data set, instead of MNIST.")
+        console.note(f"The scores below are not MNIST's: {error}")
+        return load("digits", validation_fraction=fraction)
 
 
 def load_params(folder: Path, run: Run) -> dict[str, Any]:

@@ -39,10 +39,13 @@ def page(path: Path) -> Path:
         raise RunError(f"--out must name a file in a directory that exists; got {path}")
     if not os.access(path.parent, os.W_OK):
         raise RunError(f"--out must name a file in a directory that can be written; got {path}")
-    if path.exists():
-        with path.open("rb") as file:
-            if GENERATOR not in file.read(1000):
-                raise RunError(f"--out must name a new file, or a page of mnist-jax; {path} is another")
+    if path.is_symlink() or path.exists():
+        ours = path.is_file()  # and no pipe, which would keep us waiting
+        if ours:
+            with path.open("rb") as file:
+                ours = GENERATOR in file.read(1000)
+        if not ours:
+            raise RunError(f"--out must name a new file, or a page of mnist-jax; {path} is another")
     return path
 
 

@@ -1,7 +1,7 @@
 """`mnist-jax report`."""
 
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,9 +56,6 @@ def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
         CheckpointError: the checkpoint is.
     """
     found = results.read(folder)
-    if found.n != len(data.test.labels):
-        images = f"{len(data.test.labels):,} test images"
-        raise RunError(f"{folder / runs.METRICS} is damaged: it must count {images}; got {found.n:,}")
     model = folder / runs.MODEL
     if not model.is_file():
         raise RunError(f"{folder} must hold the run's {runs.MODEL}; there is none")
@@ -66,17 +63,36 @@ def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
     from mnist_jax import report as page
     from mnist_jax.cli.experiment import load_params
 
+    params = load_params(folder, run)
+    probabilities = page.answers(run.config.model, params, data.test.images)
+    results.check_answers(folder, found, data.test.labels, probabilities.argmax(axis=1))
     html = page.report(
-        run, found, load_params(folder, run), data, command=command(run), onnx_bytes=model.stat().st_size
+        run,
+        found,
+        params,
+        data,
+        probabilities,
+        command=command(run, len(found.history)),
+        onnx_bytes=model.stat().st_size,
+        swept=results.read_sweep(folder),
     )
     write_atomic(out, html.encode())
 
 
-def command(run: runs.Run) -> str:
-    """What repeats a run; empty where the command line can't, since the network is no preset's."""
+def command(run: runs.Run, epochs: int) -> str:
+    """What repeats a run of so many epochs; empty where the command line can't.
+
+    It can't make a network that is no preset's, nor stop where a schedule is spread over more.
+    """
     recipe = PRESETS.get(run.preset)
-    if recipe is None or recipe.config.model != run.config.model:
+    stopped = epochs != run.config.epochs
+    if (
+        recipe is None
+        or recipe.config.model != run.config.model
+        or (stopped and run.config.schedule.follows_run)
+    ):
         return ""
+    run = replace(run, config=replace(run.config, epochs=epochs))
     words = ["mnist-jax", "train", "--preset", run.preset, "--dataset", run.dataset]
     settings = [
         *((field.name, recipe.config, run.config) for field in fields(run.config) if field.name != "model"),

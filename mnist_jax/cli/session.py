@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_jax import runs
+from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, interrupts, progress
 from mnist_jax.cli.experiment import Begin, Outcome
 from mnist_jax.errors import CheckpointError, DivergenceError
@@ -115,3 +115,37 @@ def write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:
     mnist_onnx.save(outcome.model, folder / runs.MODEL)
     runs.write_metrics(folder, metrics)
     checkpoint.previous_path(folder / runs.CHECKPOINT).unlink(missing_ok=True)
+
+
+def metrics(
+    run: runs.Run, outcome: experiment.Outcome, seconds: float, versions: dict[str, str]
+) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    validation = outcome.validation
+    return {
+        "dataset": run.dataset,
+        "preset": run.preset,
+        "seed": run.seed,
+        "epochs": len(outcome.history),
+        "parameters": run.config.model.parameters,
+        "train": experiment.summary(outcome.train),
+        "validation": None if validation is None else experiment.summary(validation),
+        "test": {**experiment.summary(outcome.test), "confusion": outcome.test.confusion.tolist()},
+        "seconds": round(seconds, 3),
+        "seconds_compiling": round(outcome.compile_seconds, 3),
+        "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
+        "device": machine.device(),
+        "versions": versions,
+        "onnx": console.finite(outcome.parity._asdict()),
+    }
+
+
+def show(folder: Path, metrics: dict[str, Any]) -> None:
+    """Prints a run's results."""
+    for name in ("train", "validation", "test"):
+        if scores := metrics[name]:
+            console.line(name, console.score(scores))
+    console.line("ONNX", console.proof(metrics["onnx"]))
+    console.line("time", f"{metrics['seconds']:.1f} s on {metrics['device']}")
+    console.line("data", metrics["dataset"])
+    console.line("run", str(folder))

@@ -4,21 +4,18 @@ import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, report, session
 from mnist_jax.cli.process import start_jax
-from mnist_jax.errors import DatasetUnavailableError, RunError, SpecError
+from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from mnist_jax.presets import DEFAULT_PRESET, preset
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
-
-if TYPE_CHECKING:
-    from mnist_jax.datasets import Dataset
 
 
 def train(
@@ -141,10 +138,12 @@ def train(
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
         run = runs.Run(preset_name, config, hyper, seed, dataset or "mnist", "", fraction)
         start_jax()
-        data = _load(dataset, data_dir, fraction)
+        data = experiment.load_or_digits(dataset, data_dir, fraction)
         run = replace(run, dataset=data.name, dataset_sha256=data.sha256)
         folder = out or runs.fresh(f"{run.preset}-{run.dataset}")
 
+    if with_report and folder.is_dir():
+        options.page(folder / report.NAME)
     versions = machine.versions()
     with runs.claim(folder, run, versions) if resume is None else runs.reopen(folder):
         begin = session.newest(folder, run)
@@ -154,14 +153,14 @@ def train(
         parameters = f"{run.config.model.parameters:,} parameters"
         console.note(f"{run.preset} on {run.dataset}: {run.config.model}, {parameters}")
         outcome = session.train(folder, run, data, begin, checkpoint_every, versions)
-        metrics = _metrics(run, outcome, time.perf_counter() - started, versions)
+        metrics = session.metrics(run, outcome, time.perf_counter() - started, versions)
         session.write(folder, outcome, metrics)
-        if with_report:
-            report.write(folder, run, data, folder / report.NAME)
     if as_json:
         console.print_json({"run": str(folder), **metrics})
     else:
-        _show(folder, metrics)
+        session.show(folder, metrics)
+    if with_report:
+        report.write(folder, run, data, folder / report.NAME)
     if len(outcome.history) < run.config.epochs:
         epochs_done = f"{len(outcome.history)} of {run.config.epochs} epochs"
         console.note(
@@ -203,50 +202,3 @@ def _refuse_settings(ctx: typer.Context) -> None:
         if source is not None and source.name == "COMMANDLINE":
             option = "--preset" if name == "preset_name" else f"--{name.replace('_', '-')}"
             raise SpecError(f"--resume takes the run's settings from its directory; leave out {option}")
-
-
-def _load(dataset: str | None, data_dir: Path | None, fraction: float) -> "Dataset":
-    """The named data set; if none is named, MNIST, and `digits` only where MNIST can't be had."""
-    from mnist_jax.datasets import load
-
-    if dataset is not None:
-        return load(dataset, data_dir, validation_fraction=fraction)
-    try:
-        return load("mnist", data_dir, validation_fraction=fraction)
-    except DatasetUnavailableError as error:
-        console.note("WARNING: training on `digits`, a small built-in data set, instead of MNIST.")
-        console.note(f"The scores below are not MNIST's: {error}")
-        return load("digits", validation_fraction=fraction)
-
-
-def _metrics(
-    run: runs.Run, outcome: experiment.Outcome, seconds: float, versions: dict[str, str]
-) -> dict[str, Any]:
-    """The content of `metrics.json`."""
-    validation = outcome.validation
-    return {
-        "dataset": run.dataset,
-        "preset": run.preset,
-        "seed": run.seed,
-        "epochs": len(outcome.history),
-        "parameters": run.config.model.parameters,
-        "train": experiment.summary(outcome.train),
-        "validation": None if validation is None else experiment.summary(validation),
-        "test": {**experiment.summary(outcome.test), "confusion": outcome.test.confusion.tolist()},
-        "seconds": round(seconds, 3),
-        "seconds_compiling": round(outcome.compile_seconds, 3),
-        "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
-        "device": machine.device(),
-        "versions": versions,
-        "onnx": console.finite(outcome.parity._asdict()),
-    }
-
-
-def _show(folder: Path, metrics: dict[str, Any]) -> None:
-    for name in ("train", "validation", "test"):
-        if scores := metrics[name]:
-            console.line(name, console.score(scores))
-    console.line("ONNX", console.proof(metrics["onnx"]))
-    console.line("time", f"{metrics['seconds']:.1f} s on {metrics['device']}")
-    console.line("data", metrics["dataset"])
-    console.line("run", str(folder))

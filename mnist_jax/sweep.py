@@ -1,0 +1,143 @@
+"""Many runs at once: the functions of `train`, mapped over keys and over numbers that may be swept."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnist_jax.checks import check_config
+from mnist_jax.errors import SpecError
+from mnist_jax.evaluation import evaluate
+from mnist_jax.loop import EpochRecord, check_sets, record_of
+from mnist_jax.settings import check_whole
+from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
+from mnist_jax.train import init_state, train_epoch
+from mnist_jax.types import Examples, Key, Params
+
+MEMORY = 2**30  # bytes that runs trained at once may take for their states and gradients
+AT_ONCE = 16  # more at once are no faster on a CPU: see bench/NOTES.md
+
+
+class Sweep(NamedTuple):
+    """Finished runs, in the order in which they were asked for.
+
+    Attributes:
+        params: of all networks: as one network's, with a leading axis `[runs]`. NumPy arrays.
+        histories: a history for each run. Where a run left the finite numbers, so does its history.
+    """
+
+    params: Params
+    histories: list[list[EpochRecord]]
+
+    def member(self, index: int) -> Params:
+        """One network's parameters."""
+        found: Params = _of_run(index, self.params)
+        return found
+
+
+def fit_many(
+    config: Config,
+    train: Examples,
+    validation: Examples | None = None,
+    *,
+    keys: Key,
+    hyper: Hyper | None = None,
+    at_once: int | None = None,
+    callback: Callable[[int, Sequence[EpochRecord]], None] | None = None,
+) -> Sweep:
+    """Trains many runs of one config, so many at once as one program.
+
+    A run is what `fit` makes of its key and its numbers, up to rounding: products for several networks are
+    summed in another order. After 20 steps parameters differ by 1e-5 at most; at the end networks are
+    others, and as good.
+
+    Args:
+        config: what all runs have in common.
+        train: what to learn from.
+        validation: scored after each epoch.
+        keys: typed keys `[runs]`, one for each run, such as `jax.random.split(key, 16)`.
+        hyper: the numbers of the runs: each one scalar for all, or `[runs]`.
+        at_once: how many are trained together; by default what suits the device and its memory.
+        callback: called after each epoch of a group with the place of its first run and a record of each.
+
+    Raises:
+        SpecError: keys are not one-dimensional; numbers do not fit them or are out of range.
+        InputError: as `fit`.
+    """
+    check_config(config)
+    count = _count(keys)
+    hyper = _spread(default_hyper(config.optimizer) if hyper is None else hyper, count)
+    check_sets(config, train, validation)
+    group = min(count, suitable(config) if at_once is None else check_whole("at_once", at_once))
+    train, validation = jax.device_put((train, validation))
+
+    start_all = jax.jit(jax.vmap(functools.partial(init_state, config)))
+    run_epoch = jax.jit(
+        jax.vmap(functools.partial(train_epoch, config), in_axes=(0, 0, None)), donate_argnums=1
+    )
+    score = jax.jit(jax.vmap(functools.partial(evaluate, config.model), in_axes=(0, None)))
+
+    parameters, histories = [], []
+    for first in range(0, count, group):
+        # The last group is as large as the others, so that one program does; what is too much is left out.
+        rows = np.minimum(np.arange(first, first + group), count - 1)
+        kept = min(group, count - first)
+        numbers, state = jax.tree.map(lambda leaf, rows=rows: leaf[rows], hyper), start_all(keys[rows])
+        history: list[list[EpochRecord]] = [[] for _ in range(kept)]
+        for epoch in range(1, config.epochs + 1):
+            start = time.perf_counter()
+            state, steps = jax.block_until_ready(run_epoch(numbers, state, train))
+            seconds = (time.perf_counter() - start) / kept
+            scores = None if validation is None else score(state.eval_params, validation)
+            records = [record_of(epoch, _of_run(i, steps), _of_run(i, scores), seconds) for i in range(kept)]
+            for so_far, record in zip(history, records, strict=True):
+                so_far.append(record)
+            if callback is not None:
+                callback(first, records)
+        parameters.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf[:kept]), state.eval_params))
+        histories += history
+    return Sweep(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parameters), histories)
+
+
+def suitable(config: Config) -> int:
+    """How many runs to train at once: as many as fit `MEMORY`, and on a CPU no more than `AT_ONCE`."""
+    state = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
+    size = sum(
+        4 * int(leaf.size) for leaf in jax.tree.leaves(state)
+    )  # the state, its successor and gradients
+    most = AT_ONCE if jax.devices()[0].platform == "cpu" else MEMORY
+    return max(1, min(most, MEMORY // (3 * size)))
+
+
+def _of_run(run: int, tree: Any) -> Any:
+    """One run's part of what all have."""
+    return jax.tree.map(lambda leaf: leaf[run], tree)
+
+
+def _count(keys: Any) -> int:
+    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if not typed or keys.ndim != 1 or not len(keys):
+        came = f"{keys.dtype}{list(keys.shape)}" if isinstance(keys, jax.Array) else repr(keys)
+        raise SpecError(f"keys must be typed keys [runs], such as jax.random.split(key, 16); got {came}")
+    return len(keys)
+
+
+def _spread(hyper: Hyper, count: int) -> Hyper:
+    """The numbers of each run, float32 `[runs]`."""
+    if not isinstance(hyper, Hyper):
+        raise SpecError(f"hyper must be a Hyper; got {hyper!r}")
+    columns = []
+    for name, value in hyper._asdict().items():
+        numbers = np.asarray(value)
+        if numbers.shape not in ((), (count,)):
+            raise SpecError(
+                f"{name} must be one number, or one for each run [{count}]; got {list(numbers.shape)}"
+            )
+        columns.append(np.broadcast_to(numbers, count))
+    for row in zip(*columns, strict=True):
+        check_hyper(Hyper(*(number.item() for number in row)))
+    return Hyper(*(jnp.asarray(column, jnp.float32) for column in columns))

@@ -1,0 +1,185 @@
+"""Many runs at once are what they would be alone."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnist_jax import results, runs
+from mnist_jax.cli import main
+from mnist_jax.datasets import Dataset
+from mnist_jax.deformations import Deformation
+from mnist_jax.errors import InputError, SpecError
+from mnist_jax.loop import EpochRecord, fit
+from mnist_jax.networks import MLP
+from mnist_jax.optimizers import Schedule
+from mnist_jax.specs import Config, Hyper
+from mnist_jax.sweep import fit_many, suitable
+from mnist_jax.types import Examples
+
+SPEC = MLP((12,), ("relu",))
+KEYS = jax.random.split(jax.random.key(0), 5)
+HYPER = Hyper(np.array([1e-3, 3e-3, 1e-2, 1e-3, 3e-3]), np.array([0, 1e-2, 0, 0.1, 0]), 0.05)
+
+
+@pytest.mark.parametrize("steps", [1, 20])
+@pytest.mark.parametrize("deformation", [None, Deformation(rotate=15, elastic=34)])
+def test_a_member_is_its_lone_run(digits: Dataset, steps: int, deformation: Deformation | None) -> None:
+    config = Config(SPEC, epochs=1, batch_size=10, deformation=deformation, dropout=0.1, ema_decay=0.9)
+    train = Examples(digits.train.images[: 10 * steps], digits.train.labels[: 10 * steps])
+    many = fit_many(config, train, digits.validation, keys=KEYS, hyper=HYPER, at_once=2)
+    for i, key in enumerate(KEYS):
+        hyper = Hyper(float(HYPER.learning_rate[i]), float(HYPER.weight_decay[i]), 0.05)
+        alone = fit(config, train, digits.validation, key=key, hyper=hyper)
+        for ours, theirs in zip(jax.tree.leaves(many.member(i)), jax.tree.leaves(alone.params), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        (record,) = many.histories[i]
+        assert record.loss == pytest.approx(alone.history[0].loss, abs=1e-5)
+        assert record.validation_loss == pytest.approx(alone.history[0].validation_loss, abs=1e-5)
+
+
+def test_at_the_end_members_are_as_good_as_lone_runs(digits: Dataset) -> None:
+    config = Config(SPEC, epochs=6, schedule=Schedule("cosine"))
+    keys = jax.random.split(jax.random.key(1), 8)
+    many = fit_many(config, digits.train, digits.validation, keys=keys)
+    together = np.array([history[-1].validation_accuracy for history in many.histories])
+    alone = np.array(
+        [
+            fit(config, digits.train, digits.validation, key=key).history[-1].validation_accuracy
+            for key in keys
+        ]
+    )
+    assert abs(together.mean() - alone.mean()) <= max(alone.std(), 0.01)
+    assert len({history[-1].loss for history in many.histories}) == 8
+
+
+def test_groups_give_what_one_group_gives(digits: Dataset) -> None:
+    config, seen = Config(SPEC, epochs=2), []
+
+    def note(first: int, records: list[EpochRecord]) -> None:
+        seen.append((first, len(records), records[0].epoch))
+
+    whole = fit_many(config, digits.train, keys=KEYS, hyper=HYPER, at_once=5)
+    parts = fit_many(config, digits.train, keys=KEYS, hyper=HYPER, at_once=2, callback=note)
+    assert seen == [(0, 2, 1), (0, 2, 2), (2, 2, 1), (2, 2, 2), (4, 1, 1), (4, 1, 2)]
+    assert len(parts.histories) == len(whole.histories) == 5
+    for ours, theirs in zip(jax.tree.leaves(parts.params), jax.tree.leaves(whole.params), strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_a_run_that_diverges_takes_no_other_with_it(digits: Dataset) -> None:
+    config = Config(SPEC, epochs=2)
+    many = fit_many(config, digits.train, keys=KEYS[:3], hyper=Hyper(np.array([1e-3, 3e38, 1e-3])))
+    finite = [np.isfinite(history[-1].loss) for history in many.histories]
+    assert finite == [True, False, True]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(many.member(0)))
+
+
+def test_how_many_at_once_fit() -> None:
+    assert suitable(Config(SPEC)) == 16
+    assert 1 <= suitable(Config(MLP((4000, 4000), ("relu", "relu")))) < 8
+    assert suitable(Config(MLP((30_000,), ("relu",)))) == 1
+
+
+def test_what_does_not_fit_is_refused(digits: Dataset) -> None:
+    config = Config(SPEC)
+    for keys in (jax.random.key(0), jax.random.PRNGKey, KEYS[:0], jnp.zeros((3, 2)), None):
+        with pytest.raises(SpecError, match=r"keys must be typed keys \[runs\], .*; got"):
+            fit_many(config, digits.train, keys=keys)
+    with pytest.raises(
+        SpecError, match=r"learning_rate must be one number, or one for each run \[5\]; got \[2\]"
+    ):
+        fit_many(config, digits.train, keys=KEYS, hyper=Hyper(np.ones(2)))
+    with pytest.raises(SpecError, match="learning rate must be a number"):
+        fit_many(config, digits.train, keys=KEYS, hyper=Hyper(np.array([1e-3, -1, 1e-3, 1e-3, 1e-3])))
+    with pytest.raises(SpecError, match="hyper must be a Hyper; got 3"):
+        fit_many(config, digits.train, keys=KEYS, hyper=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="held-out test set"):
+        fit_many(config, digits.test, keys=KEYS)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="at_once must be a whole number"):
+        fit_many(config, digits.train, keys=KEYS, at_once=0)
+
+
+SWEEP = ["sweep", "--dataset", "digits", "--preset", "mlp-100", "--epochs", "2", "--seeds", "2"]
+
+
+def test_the_command_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "best"
+    rates = ["--learning-rate", "1e-5,3e-3,3e38", "--label-smoothing", "0,0.1"]
+    assert main([*SWEEP, *rates, "--out", str(folder), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    found = said["sweep"]
+    assert [(row["learning_rate"], row["label_smoothing"]) for row in found["rows"]] == [
+        (rate, smoothing) for rate in (1e-5, 3e-3, 3e38) for smoothing in (0.0, 0.1)
+    ]
+    best = found["rows"][found["best"]]
+    assert best["learning_rate"] == 3e-3
+    assert best["mean"] == max(row["mean"] or 0 for row in found["rows"]) == np.mean(best["accuracies"])
+    assert found["rows"][4]["mean"] is None
+    run = runs.read(folder)
+    assert (run.hyper.learning_rate, run.hyper.label_smoothing, run.seed) == (
+        3e-3,
+        best["label_smoothing"],
+        0,
+    )
+    assert run.validation_fraction == 1 / 6
+    # The run kept is the sweep's first with these numbers, trained alone.
+    alone = results.read(folder).history[-1].validation_accuracy
+    assert alone == pytest.approx(best["accuracies"][0], abs=0.02)
+    assert json.loads((folder / "sweep.json").read_text()) == found
+
+    assert main(["report", str(folder)]) == 0
+    html = (folder / "report.html").read_text()
+    assert 'aria-label="Validation accuracy by learning rate"' in html
+    assert f"{100 * best['mean']:.2f} %" in html.split('id="sweep"')[1]
+
+
+def test_its_table_says_what_diverged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SWEEP, "--learning-rate", "3e-3,3e38", "--out", str(tmp_path / "best")]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 diverged" in out
+    assert "* kept; " in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--learning-rate", "1e-3,x"],
+            "--learning-rate must be numbers with commas between them; got '1e-3,x'",
+        ),
+        (["--learning-rate", "1e-3,0.001"], "--learning-rate must have each number once; got"),
+        (["--learning-rate", "-1"], "learning rate must be a number"),
+        (["--weight-decay", "nan"], "weight decay must be a number"),
+        (["--seeds", "0"], "seeds must be a whole number of at least 1; got 0"),
+        (["--validation-fraction", "0"], "sweep chooses by a validation set; got --validation-fraction 0"),
+        (["--learning-rate", "3e38"], "some run must stay within the finite numbers; none did"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SWEEP, *words, "--out", str(tmp_path / "best")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert said in error
+    assert not (tmp_path / "best").exists()
+
+
+def test_a_directory_in_use_is_left_alone(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    assert main([*SWEEP, "--out", str(run_dir)]) == 2
+    assert "a run needs a new or an empty directory" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"rows": [], "best": 0}', '{"rows": [{}], "best": 0}', '{"rows": 3}']
+)
+def test_a_damaged_sweep_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(results.RunError, match=r"sweep\.json is damaged: "):
+        results.read_sweep(tmp_path)
