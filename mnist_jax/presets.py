@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from mnist_jax.networks import CNN, MLP
+from mnist_jax.optimizers import Optimizer
 from mnist_jax.settings import check_one_of
-from mnist_jax.specs import Config
+from mnist_jax.specs import Config, Hyper, default_hyper
 
 
 class Preset(NamedTuple):
@@ -15,12 +16,18 @@ class Preset(NamedTuple):
         validation_fraction: what is held out of the training set, at its end.
         claim: the accuracy on MNIST's test set that its source states, in the source's words, if any.
         claimed: the least mean accuracy with which those words would be true.
+        hyper: its numbers.
     """
 
     config: Config
     validation_fraction: float
     claim: str | None = None
     claimed: float | None = None
+    hyper: Hyper = Hyper()
+
+    def hyper_with(self, optimizer: Optimizer) -> Hyper:
+        """The recipe's numbers; with another optimiser than its own, those that suit that one."""
+        return self.hyper if optimizer == self.config.optimizer else default_hyper(optimizer)
 
 
 # All: Adam at its defaults, Glorot uniform; the MLPs in batches of 32.

@@ -12,7 +12,6 @@ from mnist_jax.cli import options
 from mnist_jax.errors import RunError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import PRESETS
-from mnist_jax.specs import default_hyper
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
@@ -96,7 +95,7 @@ def command(run: runs.Run, epochs: int) -> str:
     words = ["mnist-jax", "train", "--preset", run.preset, "--dataset", run.dataset]
     settings = [
         *((field.name, recipe.config, run.config) for field in fields(run.config) if field.name != "model"),
-        *((name, default_hyper(run.config.optimizer), run.hyper) for name in run.hyper._fields),
+        *((name, recipe.hyper_with(run.config.optimizer), run.hyper) for name in run.hyper._fields),
         ("validation_fraction", recipe, run),
     ]
     for name, usual, used in settings:

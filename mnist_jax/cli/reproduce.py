@@ -14,7 +14,7 @@ from mnist_jax.errors import RunError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import PRESETS, preset
 from mnist_jax.settings import check_whole
-from mnist_jax.specs import default_hyper, to_json
+from mnist_jax.specs import to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -96,8 +96,9 @@ def reproduce(
 def _network(name: str, data: "Dataset", seed: int) -> dict[str, Any]:
     """One trained network's figures."""
     recipe = PRESETS[name]
-    hyper = default_hyper(recipe.config.optimizer)
-    run = runs.Run(name, recipe.config, hyper, seed, data.name, data.sha256, recipe.validation_fraction)
+    run = runs.Run(
+        name, recipe.config, recipe.hyper, seed, data.name, data.sha256, recipe.validation_fraction
+    )
     outcome = experiment.perform(run, data)
     accuracy = experiment.accuracy(outcome.test)
     seconds = sum(record.seconds for record in outcome.history)

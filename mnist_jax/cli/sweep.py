@@ -21,7 +21,7 @@ from mnist_jax.files import write_atomic
 from mnist_jax.presets import DEFAULT_PRESET, preset
 from mnist_jax.results import SWEEP
 from mnist_jax.settings import check_whole
-from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
+from mnist_jax.specs import Config, Hyper, check_hyper
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
@@ -75,7 +75,7 @@ def sweep(
     check_whole("seeds", seeds)
     recipe = preset(preset_name)
     config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
-    usual = default_hyper(config.optimizer)
+    usual = recipe.hyper
     combinations = [
         Hyper(*numbers)
         for numbers in itertools.product(

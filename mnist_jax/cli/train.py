@@ -15,7 +15,7 @@ from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from mnist_jax.presets import DEFAULT_PRESET, preset
 from mnist_jax.settings import check_whole
-from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
+from mnist_jax.specs import Config, Hyper, check_hyper
 
 
 def train(
@@ -59,8 +59,8 @@ def train(
         typer.Option(metavar="X", help="Keep the moving average of the parameters, such as 0.999."),
     ] = None,
     label_smoothing: Annotated[
-        float, typer.Option(metavar="X", help="Share of the target for all classes.")
-    ] = 0.0,
+        float | None, typer.Option(metavar="X", help="Share of the target for all classes.")
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(metavar="T", help="What layers compute in while they train: float32 or bfloat16."),
@@ -128,7 +128,7 @@ def train(
             deformation=None if deformation is None else options.deformation(deformation),
         )
         hyper = _with(
-            default_hyper(config.optimizer),
+            recipe.hyper_with(config.optimizer),
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
