@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax import plots
+from mnist_jax.augment import deform
 from mnist_jax.inspection import saliency, silent_units
 from mnist_jax.metrics import calibration, class_scores
-from mnist_jax.models import activations, predict
+from mnist_jax.models import activations, predict, scale
 from mnist_jax.networks import CLASSES, Spec
 from mnist_jax.pages import render, style, svg
 from mnist_jax.results import Results, Swept
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
 
 GALLERY = 30  # pictures in each
+DEFORMED = 5  # rows of deformed pictures
 UNITS = 100  # whose weights are shown, at most
 LOOKED_AT = 2000  # training images that a unit must be silent on to be called so
 
@@ -54,6 +56,7 @@ def report(
     with style():
         figures = {
             **_of_data(data),
+            "deformed": _deformed(run, data),
             **_of_scores(results, data.classes),
             **_of_answers(images, labels, probabilities, data.classes),
             **_of_network(spec, params, data),
@@ -108,6 +111,25 @@ def _of_data(data: "Dataset") -> dict[str, Any]:
     }
 
 
+def _deformed(run: Run, data: "Dataset") -> Any:
+    """An image of each class, and below it what training makes of it; None where it deforms nothing."""
+    deformation = run.config.deformation
+    if deformation is None:
+        return None
+    labels = np.asarray(data.train.labels)
+    originals = np.asarray(data.train.images)[_first_of_each(labels)]
+    keys = jax.random.split(jax.random.key(run.seed), (DEFORMED, len(originals)))
+    across = jax.vmap(functools.partial(deform, deformation))
+    rows = jax.jit(jax.vmap(across, in_axes=(0, None)))(keys, originals)
+    pictures = np.concatenate([scale(originals), rows.reshape(-1, *originals.shape[1:])])
+    return svg("Training images, and the same deformed", plots.plot_images(pictures, columns=len(originals)))
+
+
+def _first_of_each(labels: np.ndarray) -> list[int]:
+    """Where the first image of each class is."""
+    return [int(np.argmax(labels == label)) for label in range(CLASSES) if label in labels]
+
+
 def _of_scores(results: Results, classes: tuple[str, ...]) -> dict[str, Any]:
     confusion, history = results.confusion, results.history
     return {
@@ -150,7 +172,7 @@ def _of_answers(
 def _of_network(spec: Spec, params: Params, data: "Dataset") -> dict[str, Any]:
     """What it looks at; for one test image of each class."""
     labels = np.asarray(data.test.labels)
-    first = [int(np.argmax(labels == label)) for label in range(CLASSES) if label in labels]
+    first = _first_of_each(labels)
     pictures = np.asarray(data.test.images)[first]
     names = [data.classes[labels[index]] for index in first]
     layers = jax.jit(functools.partial(activations, spec))(params, pictures)

@@ -82,6 +82,7 @@ LAYERS: dict[str, set[str]] = {
     "plots": {"canvas", "loop", "metrics", "mosaics", "networks", "results"},
     "pages": {"canvas"},
     "report": {
+        "augment",
         "datasets",
         "inspection",
         "metrics",

@@ -155,6 +155,15 @@ def test_its_mistakes_and_doubts_are_those_of_the_onnx_file(run_dir: Path, writt
     assert error == f"expected calibration error {100 * sum(gaps) / len(labels):.2f} %"
 
 
+def test_a_run_with_deformation_shows_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", "--dataset", "digits", "--preset", "mlp-100", "--epochs", "1", "--report"]
+    assert main([*words, "--deformation", "rotate=15,elastic=34", "--out", str(folder)]) == 0
+    html = (folder / "report.html").read_text()
+    assert 'aria-label="Training images, and the same deformed"' in html
+    assert "what steps of training make of it: rotate=15,elastic=34." in html
+
+
 def test_a_sigmoid_networks_outputs_are_divided_by_their_sum(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["train", "--dataset", "digits", "--preset", "mlp-50-50-sigmoid", "--epochs", "1", "--report"]
