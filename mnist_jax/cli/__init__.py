@@ -21,6 +21,7 @@ from mnist_jax.cli import (
     serve,
     sweep,
     train,
+    tune,
     verify,
     web,
 )
@@ -54,6 +55,7 @@ def _options(
 for _command in (
     train.train,
     sweep.sweep,
+    tune.tune,
     evaluate.evaluate,
     export.export,
     verify.verify,

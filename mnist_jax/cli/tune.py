@@ -1,0 +1,186 @@
+"""`mnist-jax tune`."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_jax import machine, runs
+from mnist_jax.cli import console, experiment, options, session
+from mnist_jax.cli.experiment import Begin
+from mnist_jax.cli.process import start_jax
+from mnist_jax.deformations import Deformation
+from mnist_jax.errors import DivergenceError, RunError, SpecError
+from mnist_jax.networks import MLP, Activation
+from mnist_jax.optimizers import Schedule
+from mnist_jax.settings import check_whole
+from mnist_jax.specs import Config, Hyper
+
+if TYPE_CHECKING:
+    import optuna
+
+    from mnist_jax.datasets import Dataset
+    from mnist_jax.loop import EpochRecord
+
+STUDY, RUN = "study.db", "run"
+
+
+def tune(
+    trials: Annotated[
+        int, typer.Option(metavar="N", help="Networks to try, those of an earlier call included.")
+    ] = 20,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training set, for each.")] = 10,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="D",
+            help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
+    validation_fraction: Annotated[
+        float, typer.Option(metavar="X", help="Held out of the training set, at its end, to choose by.")
+    ] = 1 / 6,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the search, and of every network.")] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A new directory, or one that `tune` wrote: then it goes on.")
+    ] = Path("runs/tuned"),
+    as_json: options.Json = False,
+) -> None:
+    """Search for a good multi-layer perceptron and its training: widths, rates, dropout, deformation.
+
+    The search is Optuna's (`pip install "mnist-jax[tune]"`): what falls behind the median after an epoch is
+    stopped. It is kept in DIR/study.db after each network, and the same command goes on with it. The best by
+    validation accuracy is trained again into DIR/run; only that network sees the test set.
+
+    Example: mnist-jax tune --trials 30 --epochs 10 --out runs/tuned
+    """
+    check_whole("trials", trials)
+    check_whole("epochs", epochs)
+    runs.check_seed(seed)
+    if not validation_fraction:
+        raise SpecError("tune chooses by a validation set; got --validation-fraction 0; hold some of it out")
+    try:
+        import optuna
+    except ImportError:
+        raise RunError('tune needs Optuna, which is not installed; pip install "mnist-jax[tune]"') from None
+    if not (out / STUDY).exists():
+        runs.check_new(out)
+    if (out / RUN).exists():
+        raise RunError(f"{out / RUN} must not be there yet; move it away to search on")
+
+    start_jax()
+    data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = _study(
+        out, seed, {"data": data.sha256, "epochs": epochs, "validation_fraction": validation_fraction}
+    )
+    done = len(
+        study.get_trials(
+            deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        )
+    )
+    study.optimize(lambda trial: _try(trial, data, epochs, seed), n_trials=max(0, trials - done))
+    started = time.perf_counter()
+    config, hyper = _suggest(study.best_trial, epochs)
+    run = runs.Run("tuned", config, hyper, seed, data.name, data.sha256, validation_fraction)
+    versions = machine.versions()
+    with runs.claim(out / RUN, run, versions):
+        outcome = session.train(out / RUN, run, data, Begin(), 1, versions)
+        metrics = session.metrics(run, outcome, time.perf_counter() - started, versions)
+        session.write(out / RUN, outcome, metrics)
+    if as_json:
+        found = {"trials": len(study.trials), "best": study.best_trial.number, "settings": study.best_params}
+        console.print_json({"run": str(out / RUN), "search": found, **metrics})
+    else:
+        session.show(out / RUN, metrics)
+
+
+def _study(out: Path, seed: int, asked: dict[str, Any]) -> "optuna.Study":
+    """The search in a directory, a new one or one to go on with.
+
+    Raises:
+        RunError: it is one for something else.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{(out / STUDY).resolve()}",
+            study_name="mnist-jax",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+        )
+    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise RunError(
+            f"{out / STUDY} must be a search that tune wrote; {str(error).splitlines()[0]}"
+        ) from None
+    # Another seed for each call, or one that goes on would begin with the same suggestions again.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    kept = study.user_attrs
+    for name, value in asked.items():
+        if kept.get(name, value) != value:
+            raise RunError(
+                f"{out} has a search with {name} {kept[name]!r}; got {value!r}; name another directory"
+            )
+        study.set_user_attr(name, value)
+    return study
+
+
+def _suggest(trial: "optuna.trial.BaseTrial", epochs: int) -> tuple[Config, Hyper]:
+    """A network and its training, as the search suggests it or has suggested it."""
+    layers = trial.suggest_int("layers", 1, 3)
+    widths = tuple(trial.suggest_int(f"width_{i}", 64, 1024, log=True) for i in range(layers))
+    relu: Activation = "relu"
+    strength = trial.suggest_float("deformation", 0.0, 1.2)
+    config = Config(
+        MLP(widths, (relu,) * layers),
+        epochs,
+        trial.suggest_categorical("batch_size", (64, 128, 256)),
+        schedule=Schedule("cosine"),
+        dropout=trial.suggest_float("dropout", 0.0, 0.5),
+        deformation=Deformation(
+            rotate=15 * strength,
+            shear=15 * strength,
+            scale=0.15 * strength,
+            shift=1.5 * strength,
+            elastic=38 * strength,
+            smoothness=5,
+        ),
+    )
+    rate = trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True)
+    return config, Hyper(rate, 0.0, trial.suggest_float("label_smoothing", 0.0, 0.2))
+
+
+def _try(trial: "optuna.Trial", data: "Dataset", epochs: int, seed: int) -> float:
+    """The validation accuracy of what a trial suggests; ends it where it falls behind."""
+    import jax
+    import optuna
+
+    from mnist_jax.loop import fit
+
+    config, hyper = _suggest(trial, epochs)
+    behind = False
+
+    def after_epoch(record: "EpochRecord", _: Any) -> bool:
+        nonlocal behind
+        trial.report(record.validation_accuracy or 0.0, record.epoch)
+        behind = record.epoch < epochs and trial.should_prune()
+        return behind
+
+    key = jax.random.key(seed)
+    try:
+        history = fit(config, data.train, data.validation, key=key, hyper=hyper, callback=after_epoch).history
+    except DivergenceError as error:
+        raise optuna.TrialPruned(str(error)) from None
+    accuracy = history[-1].validation_accuracy or 0.0
+    ended = f"stopped after {history[-1].epoch}" if behind else f"{epochs} epochs"
+    console.note(f"network {trial.number + 1}: {config.model}: {console.percent(accuracy)} ({ended})")
+    if behind:
+        raise optuna.TrialPruned
+    return accuracy

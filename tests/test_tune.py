@@ -1,0 +1,77 @@
+"""The search: it keeps what it has found, goes on, and trains the best again."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnist_jax import results, runs
+from mnist_jax.cli import main
+
+pytest.importorskip("optuna", reason="Optuna: the extra `tune`")
+TUNE = ["tune", "--dataset", "digits", "--epochs", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "tuned"
+    assert main([*TUNE, "--trials", "2", "--out", str(out), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    run = runs.read(out / "run")
+    assert first["search"]["trials"] == 2
+    assert run.config.batch_size == first["search"]["settings"]["batch_size"]
+    assert run.hyper.learning_rate == first["search"]["settings"]["learning_rate"]
+    assert run.config.deformation is not None
+    assert run.config.deformation.rotate == 15 * first["search"]["settings"]["deformation"]
+    assert results.read(out / "run").accuracy == first["test"]["accuracy"]
+
+    assert main([*TUNE, "--trials", "3", "--out", str(out)]) == 2
+    assert "run must not be there yet; move it away to search on" in capsys.readouterr().err
+    (out / "run").rename(tmp_path / "kept")
+    assert main([*TUNE[:-1], "3", "--trials", "3", "--out", str(out)]) == 2
+    assert "has a search with epochs 2; got 3; name another directory" in capsys.readouterr().err
+    assert main([*TUNE, "--trials", "3", "--out", str(out), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["search"]["trials"] == 3
+    assert captured.err.count("network ") == 1
+    import optuna
+
+    trials = optuna.load_study(study_name=None, storage=f"sqlite:///{out / 'study.db'}").trials
+    assert len({str(trial.params) for trial in trials}) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trials", "0"], "trials must be a whole number of at least 1; got 0"),
+        (["--validation-fraction", "0"], "tune chooses by a validation set; got --validation-fraction 0"),
+        (["--seed", "-1"], "seed must be a whole number from 0"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TUNE, *words, "--out", str(tmp_path / "tuned")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_somebody_elses_directory_or_file_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main([*TUNE, "--out", str(tmp_path)]) == 2
+    assert "a run needs a new or an empty directory" in capsys.readouterr().err
+    (tmp_path / "study.db").write_text("junk")
+    assert main([*TUNE, "--out", str(tmp_path)]) == 2
+    assert "study.db must be a search that tune wrote; " in capsys.readouterr().err
+
+
+def test_without_optuna_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main([*TUNE, "--out", str(tmp_path / "tuned")]) == 2
+    assert 'pip install "mnist-jax[tune]"' in capsys.readouterr().err
