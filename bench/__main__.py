@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from bench import accuracy, freehand, infer, many, peers, train
+from bench import accuracy, freehand, infer, many, peers, recipes, train
 from mnist_jax.errors import MnistJaxError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command()(many.many)
 app.command()(infer.infer)
 app.command()(accuracy.accuracy)
 app.command()(freehand.freehand)
+app.command()(recipes.recipes)
 
 if __name__ == "__main__":
     try:

@@ -175,3 +175,26 @@ def test_freehand_counts_what_a_network_reads(run_dir: Path, tmp_path: Path) -> 
     assert (row["drawings"], row["run"]) == (215, "mlp-100")
     assert 22 < row["right"] < 215
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
+
+
+def test_recipes_are_scored_once_each_and_every_look_is_counted(tmp_path: Path) -> None:
+    arguments = (
+        "recipes",
+        "--dataset",
+        "digits",
+        "--preset",
+        "mlp-100",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path),
+    )
+    first = run(*arguments, "--seeds", "2")
+    again = run(*arguments, "--seeds", "1")
+    (row,) = first["rows"]
+    accuracies = [network["accuracy"] for network in row["networks"]]
+    assert row["error"] == pytest.approx(1 - np.mean(accuracies))
+    assert row["std"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert (row["looks"], again["rows"][0]["looks"]) == (2, 3)
+    lines = [json.loads(line) for line in (tmp_path / "test_evaluations.jsonl").read_text().splitlines()]
+    assert [line["accuracy"] for line in lines] == [*accuracies, accuracies[0]]

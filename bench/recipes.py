@@ -1,0 +1,147 @@
+"""`bench recipes`: what recipes reach on the test set, each seed's network asked once.
+
+Recipes are chosen on validation data and committed before this is run. Every evaluation is a line appended to
+`test_evaluations.jsonl`, so that how often the test set was looked at can be counted.
+"""
+
+import json
+import statistics
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import report
+from mnist_jax import runs
+from mnist_jax.cli import experiment
+from mnist_jax.cli.process import start_jax
+from mnist_jax.presets import PRESETS, preset
+from mnist_jax.settings import check_whole
+
+CLOCK = (
+    "Networks trained on all training images, each scored once on all test images; mean and standard deviation "
+    "over seeds. Seconds: of training alone, mean. Looks: how many of its networks have ever been "
+    "scored on the test set for this table. Recipes were chosen on the last 10,000 training images."
+)
+LOG = "test_evaluations.jsonl"
+
+
+def recipes(
+    preset_names: Annotated[
+        list[str] | None, typer.Option("--preset", metavar="P", help="Which; may be repeated. (default: all)")
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Networks for each: seeds 0 to N-1.")] = 5,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Fewer, to try the benchmark out.")] = None,
+    dataset: Annotated[str, typer.Option(metavar="D", help="What to train on.")] = "mnist",
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it is.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help=f"Add to the table, plot and {LOG} there.")
+    ] = None,
+) -> None:
+    """Test error of recipes, mean over seeds, on all 60,000 training images.
+
+    Example: python -m bench recipes --preset mlp-1024-512-deformed --out bench/results
+    """
+    check_whole("seeds", seeds)
+    chosen = {name: preset(name) for name in preset_names or PRESETS}
+    start_jax()
+    from mnist_jax.datasets import load
+
+    data = load(dataset, data_dir, validation_fraction=0.0)
+    result = report.new("recipes", CLOCK) | {"dataset": data.name}
+    kept = [] if out is None else _rows(out / "recipes.json")
+    for name, recipe in chosen.items():
+        config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
+        networks = []
+        for seed in range(seeds):
+            run = runs.Run(name, config, recipe.hyper, seed, data.name, data.sha256, 0.0)
+            outcome = experiment.perform(run, data)
+            network = {
+                "seed": seed,
+                "accuracy": experiment.accuracy(outcome.test),
+                "seconds": sum(record.seconds for record in outcome.history),
+                "onnx": bool(outcome.parity.passed),
+            }
+            networks.append(network)
+            if out is not None:
+                _append(out / LOG, {"preset": name, "dataset": data.name, **network} | _when(result))
+        looks = _looks(out / LOG)[name] if out is not None else len(networks)
+        kept = [row for row in kept if row["preset"] != name] + [_row(name, config, networks, looks)]
+        result["rows"] = kept
+    report.finish(result, COLUMNS, _plot, out)
+
+
+def _row(name: str, config: Any, networks: list[dict[str, Any]], looks: int) -> dict[str, Any]:
+    errors = [1 - network["accuracy"] for network in networks]
+    return {
+        "preset": name,
+        "network": str(config.model),
+        "parameters": config.model.parameters,
+        "epochs": config.epochs,
+        "error": statistics.fmean(errors),
+        "std": statistics.stdev(errors) if len(errors) > 1 else None,
+        "best": min(errors),
+        "worst": max(errors),
+        "seconds": statistics.fmean(network["seconds"] for network in networks),
+        "onnx": all(network["onnx"] for network in networks),
+        "looks": looks,
+        "networks": networks,
+    }
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """What an earlier table has."""
+    return list(json.loads(path.read_text())["rows"]) if path.exists() else []
+
+
+def _when(result: dict[str, Any]) -> dict[str, str]:
+    return {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": result["commit"], "device": result["device"]}
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _looks(path: Path) -> Counter[str]:
+    """How often each recipe's networks were scored on the test set."""
+    return Counter(json.loads(line)["preset"] for line in path.read_text().splitlines())
+
+
+def _percent(error: float) -> str:
+    return f"{100 * error:.2f} %"
+
+
+COLUMNS = (
+    ("preset", lambda row: row["preset"]),
+    ("network", lambda row: row["network"]),
+    ("parameters", lambda row: f"{row['parameters']:,}"),
+    ("epochs", lambda row: str(row["epochs"])),
+    (
+        "test error",
+        lambda row: (
+            _percent(row["error"])
+            if row["std"] is None
+            else f"{100 * row['error']:.2f} ± {100 * row['std']:.2f} %"
+        ),
+    ),
+    ("best", lambda row: _percent(row["best"])),
+    ("worst", lambda row: _percent(row["worst"])),
+    ("seconds", lambda row: f"{row['seconds']:.0f}"),
+    ("ONNX = JAX", lambda row: "yes" if row["onnx"] else "NO"),
+    ("seeds", lambda row: str(len(row["networks"]))),
+    ("looks", lambda row: str(row["looks"])),
+)
+
+
+def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        errors = [100 * (1 - network["accuracy"]) for network in row["networks"]]
+        axes.plot([row["seconds"]] * len(errors), errors, ".", color="gray", markersize=4)
+        axes.plot(row["seconds"], 100 * row["error"], "o", label=row["preset"])
+    axes.set(xscale="log", xlabel="seconds of training", ylabel="test error, %", title="Recipes")
+    axes.legend(fontsize="x-small")
