@@ -22,8 +22,8 @@ from mnist_jax.presets import PRESETS, preset
 from mnist_jax.settings import check_whole
 
 CLOCK = (
-    "Networks trained on all training images, each scored once on all test images; mean and standard deviation "
-    "over seeds. Seconds: of training alone, mean. Looks: how many of its networks have ever been "
+    "Networks trained on all training images, each scored once on all test images; mean and deviation "
+    "(standard) over seeds. Seconds: of training alone, mean. Looks: how many of its networks have ever been "
     "scored on the test set for this table. Recipes were chosen on the last 10,000 training images."
 )
 LOG = "test_evaluations.jsonl"

@@ -75,11 +75,11 @@ LAYERS: dict[str, set[str]] = {
     "sweep": {"checks", "errors", "evaluation", "loop", "settings", "specs", "train", "types"},
     "checkpoint": {"arrays", "errors", "files", "train"},
     "runs": {"errors", "specs", "files", "loop"},
-    "results": {"errors", "loop", "networks", "runs", "specs"},
+    "results": {"errors", "loop", "networks", "runs", "settings", "specs"},
     "inspection": {"errors", "models", "networks", "types"},
     "canvas": set(),
     "mosaics": {"canvas", "errors", "networks"},
-    "plots": {"canvas", "loop", "metrics", "mosaics", "networks", "results"},
+    "plots": {"canvas", "errors", "loop", "metrics", "mosaics", "networks", "results"},
     "pages": {"canvas"},
     "report": {
         "augment",
