@@ -44,7 +44,7 @@ LAYERS: dict[str, set[str]] = {
     "networks": {"errors", "settings"},
     "deformations": {"settings"},
     "specs": {"deformations", "errors", "networks", "optimizers", "settings"},
-    "presets": {"networks", "optimizers", "settings", "specs"},
+    "presets": {"deformations", "networks", "optimizers", "settings", "specs"},
     "checks": {"arrays", "errors", "networks", "specs"},
     "idx": {"errors"},
     "types": set(),
