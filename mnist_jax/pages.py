@@ -36,7 +36,7 @@ def style() -> Iterator[None]:
 
 
 def svg(title: str, ax: "Axes") -> "Markup":
-    """A figure as an SVG element, and its end; `title` is what a screen reader says of it."""
+    """A figure as an SVG element, and closes it; `title` is what a screen reader says of it."""
     import matplotlib.pyplot as plt
     from markupsafe import Markup, escape
 

@@ -135,6 +135,11 @@ class SweptRow(NamedTuple):
     hyper: Hyper
     accuracies: tuple[float, ...]
 
+    @property
+    def diverged(self) -> int:
+        """How many runs left the finite numbers."""
+        return sum(map(math.isnan, self.accuracies))
+
 
 class Swept(NamedTuple):
     """The sweep that a run was chosen by: its rows, and which of them was best."""

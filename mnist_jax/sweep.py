@@ -106,11 +106,9 @@ def fit_many(
 def suitable(config: Config) -> int:
     """How many runs to train at once: as many as fit `MEMORY`, and on a CPU no more than `AT_ONCE`."""
     state = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
-    size = sum(
-        4 * int(leaf.size) for leaf in jax.tree.leaves(state)
-    )  # the state, its successor and gradients
+    size = sum(4 * int(leaf.size) for leaf in jax.tree.leaves(state))
     most = AT_ONCE if jax.devices()[0].platform == "cpu" else MEMORY
-    return max(1, min(most, MEMORY // (3 * size)))
+    return max(1, min(most, MEMORY // (3 * size)))  # the state, its successor, and gradients
 
 
 def _of_run(run: int, tree: Any) -> Any:

@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text()
 NOT_RUN = {
     "pip install uv && uv run mnist-jax train",
     "uv run pytest",
+    "uv run mnist-jax train --preset mlp-1024-512-deformed",
     "uv sync --extra cuda",
     "uv sync --extra tpu",
 }
@@ -101,7 +102,8 @@ def test_the_tables_of_runtimes_are_what_was_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["peers-mlp-100", "peers-lenet-5", "peers-cnn-32-64", "accuracy", "infer-mlp-100", "freehand"]
+    "name",
+    ["peers-mlp-100", "peers-lenet-5", "peers-cnn-32-64", "accuracy", "infer-mlp-100", "freehand", "recipes"],
 )
 def test_tables_of_speed_are_the_measured_ones(name: str) -> None:
     table, _, _ = (ROOT / "bench" / "results" / f"{name}.md").read_text().partition("\n\n")

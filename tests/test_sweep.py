@@ -136,6 +136,7 @@ def test_the_command_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixtur
     html = (folder / "report.html").read_text()
     assert 'aria-label="Validation accuracy by learning rate"' in html
     assert f"{100 * best['mean']:.2f} %" in html.split('id="sweep"')[1]
+    assert html.count("<td>2 of 2 diverged</td>") == 2
 
 
 def test_its_table_says_what_diverged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
