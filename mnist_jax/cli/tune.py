@@ -1,6 +1,9 @@
 """`mnist-jax tune`."""
 
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,17 +77,14 @@ def tune(
     start_jax()
     data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = _study(
-        out, seed, {"data": data.sha256, "epochs": epochs, "validation_fraction": validation_fraction}
-    )
-    done = len(
-        study.get_trials(
-            deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        )
-    )
-    study.optimize(lambda trial: _try(trial, data, epochs, seed), n_trials=max(0, trials - done))
+    asked = {"data": data.sha256, "epochs": epochs, "validation_fraction": validation_fraction}
+    with _study(out, seed, asked) as study:
+        states = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
+        done = len(study.get_trials(deepcopy=False, states=states))
+        study.optimize(lambda trial: _try(trial, data, epochs, seed), n_trials=max(0, trials - done))
+        best, count = study.best_trial, len(study.trials)
     started = time.perf_counter()
-    config, hyper = _suggest(study.best_trial, epochs)
+    config, hyper = _suggest(best, epochs)
     run = runs.Run("tuned", config, hyper, seed, data.name, data.sha256, validation_fraction)
     versions = machine.versions()
     with runs.claim(out / RUN, run, versions):
@@ -92,44 +92,52 @@ def tune(
         metrics = session.metrics(run, outcome, time.perf_counter() - started, versions)
         session.write(out / RUN, outcome, metrics)
     if as_json:
-        found = {"trials": len(study.trials), "best": study.best_trial.number, "settings": study.best_params}
+        found = {"trials": count, "best": best.number, "settings": best.params}
         console.print_json({"run": str(out / RUN), "search": found, **metrics})
     else:
         session.show(out / RUN, metrics)
 
 
-def _study(out: Path, seed: int, asked: dict[str, Any]) -> "optuna.Study":
-    """The search in a directory, a new one or one to go on with.
+@contextmanager
+def _study(out: Path, seed: int, asked: dict[str, Any]) -> "Iterator[optuna.Study]":
+    """The search in a directory, a new one or one to go on with; it is closed in the end.
 
     Raises:
-        RunError: it is one for something else.
+        RunError: it is one for something else, or the file is damaged.
     """
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
 
     out.mkdir(parents=True, exist_ok=True)
     try:
+        with closing(
+            sqlite3.connect(out / STUDY)
+        ) as file:  # first: what SQLAlchemy can't open it can't close
+            file.execute("PRAGMA schema_version")
+        storage = optuna.storages.RDBStorage(f"sqlite:///{(out / STUDY).resolve()}")
+    except (sqlite3.Error, optuna.exceptions.OptunaError) as error:
+        raise RunError(f"{out / STUDY} must be a search that tune wrote; {error}") from None
+    try:
         study = optuna.create_study(
-            storage=f"sqlite:///{(out / STUDY).resolve()}",
+            storage=storage,
             study_name="mnist-jax",
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
-    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        raise RunError(
-            f"{out / STUDY} must be a search that tune wrote; {str(error).splitlines()[0]}"
-        ) from None
-    # Another seed for each call, or one that goes on would begin with the same suggestions again.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
-    kept = study.user_attrs
-    for name, value in asked.items():
-        if kept.get(name, value) != value:
-            raise RunError(
-                f"{out} has a search with {name} {kept[name]!r}; got {value!r}; name another directory"
-            )
-        study.set_user_attr(name, value)
-    return study
+        # Another seed for each call, or one that goes on would begin with the same suggestions again.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+        kept = study.user_attrs
+        for name, value in asked.items():
+            if kept.get(name, value) != value:
+                was = kept[name]
+                raise RunError(
+                    f"{out} has a search with {name} {was!r}; got {value!r}; name another directory"
+                )
+            study.set_user_attr(name, value)
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _suggest(trial: "optuna.trial.BaseTrial", epochs: int) -> tuple[Config, Hyper]:
