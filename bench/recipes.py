@@ -16,7 +16,7 @@ import typer
 
 from bench import report
 from mnist_jax import runs
-from mnist_jax.cli import experiment
+from mnist_jax.cli import console, experiment
 from mnist_jax.cli.process import start_jax
 from mnist_jax.presets import PRESETS, preset
 from mnist_jax.settings import check_whole
@@ -112,25 +112,14 @@ def _looks(path: Path) -> Counter[str]:
     return Counter(json.loads(line)["preset"] for line in path.read_text().splitlines())
 
 
-def _percent(error: float) -> str:
-    return f"{100 * error:.2f} %"
-
-
 COLUMNS = (
     ("preset", lambda row: row["preset"]),
     ("network", lambda row: row["network"]),
     ("parameters", lambda row: f"{row['parameters']:,}"),
     ("epochs", lambda row: str(row["epochs"])),
-    (
-        "test error",
-        lambda row: (
-            _percent(row["error"])
-            if row["std"] is None
-            else f"{100 * row['error']:.2f} ± {100 * row['std']:.2f} %"
-        ),
-    ),
-    ("best", lambda row: _percent(row["best"])),
-    ("worst", lambda row: _percent(row["worst"])),
+    ("test error", lambda row: console.spread(row["error"], row["std"])),
+    ("best", lambda row: console.percent(row["best"])),
+    ("worst", lambda row: console.percent(row["worst"])),
     ("seconds", lambda row: f"{row['seconds']:.0f}"),
     ("ONNX = JAX", lambda row: "yes" if row["onnx"] else "NO"),
     ("seeds", lambda row: str(len(row["networks"]))),

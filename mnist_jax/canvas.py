@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 # Colour-blind readers tell these apart too: Okabe and Ito 2008.
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
-DIGITS = tuple("0123456789")
 WIDTH = 7.0  # of most figures, in inches
 LONGEST = 60  # letters of a text in a figure
 

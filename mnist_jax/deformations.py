@@ -38,6 +38,16 @@ class Deformation:
             low = 2 if name == "smoothness" else 0
             object.__setattr__(self, name, check_real(name, getattr(self, name), low, high))
 
+    def times(self, strength: float) -> "Deformation":
+        """The same, every amount but the smoothness that many times as large.
+
+        Raises:
+            SpecError: a number leaves its range.
+        """
+        amounts = {field.name: getattr(self, field.name) for field in fields(self)}
+        smoothness = amounts.pop("smoothness")
+        return Deformation(smoothness=smoothness, **{n: strength * amount for n, amount in amounts.items()})
+
     def __str__(self) -> str:
         changed = [field for field in fields(self) if getattr(self, field.name) != field.default]
         return ",".join(f"{field.name}={number(getattr(self, field.name))}" for field in changed) or "none"

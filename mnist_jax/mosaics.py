@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mnist_jax.canvas import BLUE, DIGITS, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.canvas import BLUE, ORANGE, WIDTH, axes, fade, plain
 from mnist_jax.errors import InputError
 from mnist_jax.networks import CLASSES
+from mnist_jax.sources import DIGITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

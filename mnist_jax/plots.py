@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mnist_jax.canvas import BLUE, COLORS, DIGITS, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.canvas import BLUE, COLORS, ORANGE, WIDTH, axes, fade, plain
 from mnist_jax.errors import InputError
 from mnist_jax.mosaics import plot_activations, plot_images, plot_predictions, plot_saliency, plot_weights
 from mnist_jax.networks import CLASSES
+from mnist_jax.sources import DIGITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

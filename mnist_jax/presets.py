@@ -31,6 +31,9 @@ class Preset(NamedTuple):
         return self.hyper if optimizer == self.config.optimizer else default_hyper(optimizer)
 
 
+# After Simard et al. 2003 and Ciresan et al. 2010, and chosen on validation data: see bench/NOTES.md.
+STRONG = Deformation(rotate=15, shear=15, scale=0.15, shift=1.5, elastic=38, smoothness=5)
+
 # Adam at its defaults and Glorot uniform in all; the notebooks' in batches of 32.
 PRESETS: dict[str, Preset] = {
     "mlp-100": Preset(Config(MLP((100,), ("relu",)), epochs=25), 0.2, "97.27 %", 0.9727),
@@ -46,14 +49,13 @@ PRESETS: dict[str, Preset] = {
     # LeCun et al. 1998, with its connections complete, ReLU for its tanh and softmax for its distances.
     "lenet-5": Preset(Config(CNN((6, 16), 5, "average", (120, 84), ("same", "valid")), batch_size=128), 0.1),
     "cnn-32-64": Preset(Config(CNN((32, 64), 3, "average", (256,)), epochs=5, batch_size=128), 0.1),
-    # After Simard et al. 2003 and Ciresan et al. 2010; chosen on validation data: see bench/NOTES.md.
     "mlp-1024-512-deformed": Preset(
         Config(
             MLP((1024, 512), ("relu", "relu")),
             epochs=150,
             batch_size=256,
             schedule=Schedule("cosine"),
-            deformation=Deformation(rotate=15, shear=15, scale=0.15, shift=1.5, elastic=38, smoothness=5),
+            deformation=STRONG,
         ),
         0.0,
         hyper=Hyper(label_smoothing=0.05),

@@ -164,6 +164,13 @@ def test_a_config_with_a_deformation_comes_back_from_json() -> None:
         from_json({**to_json(config), "deformation": {"rotate": 3}})
 
 
+def test_a_deformation_may_be_gentler_as_a_whole() -> None:
+    half = Deformation(rotate=10, scale=0.2, elastic=30, smoothness=5).times(0.5)
+    assert half == Deformation(rotate=5, scale=0.1, elastic=15, smoothness=5)
+    with pytest.raises(SpecError, match="rotate must be a number below 45, at least 0; got 50"):
+        Deformation(rotate=10).times(5)
+
+
 def test_a_deformation_is_written_as_it_is_typed() -> None:
     from mnist_jax.cli.options import deformation
 

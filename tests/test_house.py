@@ -78,8 +78,8 @@ LAYERS: dict[str, set[str]] = {
     "results": {"errors", "loop", "networks", "runs", "settings", "specs"},
     "inspection": {"errors", "models", "networks", "types"},
     "canvas": set(),
-    "mosaics": {"canvas", "errors", "networks"},
-    "plots": {"canvas", "errors", "loop", "metrics", "mosaics", "networks", "results"},
+    "mosaics": {"canvas", "errors", "networks", "sources"},
+    "plots": {"canvas", "errors", "loop", "metrics", "mosaics", "networks", "results", "sources"},
     "pages": {"canvas"},
     "report": {
         "augment",

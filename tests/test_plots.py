@@ -17,6 +17,7 @@ from mnist_jax.errors import InputError
 from mnist_jax.loop import EpochRecord
 from mnist_jax.metrics import calibration
 from mnist_jax.results import SweptRow
+from mnist_jax.sources import SOURCES
 from mnist_jax.specs import Hyper
 
 RANDOM = np.random.default_rng(0)
@@ -27,18 +28,7 @@ CONFUSION = np.diag(np.arange(10, 20)) + np.eye(10, k=1, dtype=int) * 2
 LOSSES = [(0.9, 0.8), (0.5, 0.4), (0.3, 0.45)]
 HISTORY = [EpochRecord(i, a, 1 - a, b, 1 - b, 1.0, 1.0) for i, (a, b) in enumerate(LOSSES, 1)]
 UNVALIDATED = [EpochRecord(1, 0.9, 0.1, None, None, 1.0, 1.0)]
-CLOTHES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLOTHES = SOURCES["fashion_mnist"].classes
 SWEPT = [
     SweptRow(Hyper(rate, decay, 0.0), (0.9 + rate, 0.93 - decay, float("nan") if rate > 0.01 else 0.9))
     for rate in (1e-3, 1e-2, 3e-2)

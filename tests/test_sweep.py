@@ -158,7 +158,10 @@ def test_its_table_says_what_diverged(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--learning-rate", "-1"], "learning rate must be a number"),
         (["--weight-decay", "nan"], "weight decay must be a number"),
         (["--seeds", "0"], "seeds must be a whole number of at least 1; got 0"),
-        (["--validation-fraction", "0"], "sweep chooses by a validation set; got --validation-fraction 0"),
+        (
+            ["--validation-fraction", "0"],
+            "must be above 0, since the best is chosen by it; got 0",
+        ),
         (["--learning-rate", "3e38"], "some run must stay within the finite numbers; none did"),
     ],
 )

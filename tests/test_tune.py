@@ -48,7 +48,10 @@ def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.Capt
     ("words", "said"),
     [
         (["--trials", "0"], "trials must be a whole number of at least 1; got 0"),
-        (["--validation-fraction", "0"], "tune chooses by a validation set; got --validation-fraction 0"),
+        (
+            ["--validation-fraction", "0"],
+            "must be above 0, since the best is chosen by it; got 0",
+        ),
         (["--seed", "-1"], "seed must be a whole number from 0"),
     ],
 )

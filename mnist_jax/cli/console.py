@@ -39,6 +39,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
+def spread(mean: float, std: float | None) -> str:
+    """A mean and its standard deviation, where there is one, as `97.82 ± 0.05 %`."""
+    return percent(mean) if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
+
+
 def score(scores: Mapping[str, Any]) -> str:
     """Accuracy, counts and loss in one line."""
     right = round(scores["accuracy"] * scores["n"])

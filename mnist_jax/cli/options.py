@@ -24,7 +24,31 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="D",
+        help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
+        show_default=False,
+    ),
+]
+PresetName = Annotated[
+    str, typer.Option("--preset", metavar="P", help="A recipe; `mnist-jax presets` lists them.")
+]
+ToChooseBy = Annotated[
+    float, typer.Option(metavar="X", help="Held out of the training set, at its end, to choose by.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def check_to_choose_by(validation_fraction: float) -> None:
+    """Checks that there is something to choose by.
+
+    Raises:
+        SpecError: nothing is held out.
+    """
+    if not validation_fraction:
+        raise SpecError("--validation-fraction must be above 0, since the best is chosen by it; got 0")
 
 
 def page(path: Path) -> Path:

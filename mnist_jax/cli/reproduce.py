@@ -141,13 +141,12 @@ def _row(name: str, networks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
     return [
         row["preset"],
         row["network"],
         str(row["config"]["epochs"]),
         row["claim"] or "-",
-        f"{100 * row['mean']:.2f}{spread} %",
+        console.spread(row["mean"], row["std"]),
         console.percent(row["worst"]),
         console.percent(row["best"]),
         {True: "yes", False: "no", None: "-"}[row["claim_met"]],

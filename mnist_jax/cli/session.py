@@ -1,6 +1,7 @@
 """One training run in its directory: where it begins, what it leaves after each epoch and at its end."""
 
 import functools
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,27 @@ def _read(path: Path, run: runs.Run) -> Begin:
     return Begin(state, history)
 
 
-def train(
+def complete(
+    folder: Path,
+    run: runs.Run,
+    data: "Dataset",
+    versions: dict[str, str],
+    started: float,
+    begin: Begin = Begin(),
+    checkpoint_every: int = 1,
+) -> tuple[Outcome, dict[str, Any]]:
+    """Trains in a directory that is this process's, and writes all results; gives them and `metrics.json`.
+
+    Raises:
+        DivergenceError: the last finite state is in the directory.
+    """
+    outcome = _train(folder, run, data, begin, checkpoint_every, versions)
+    found = _metrics(run, outcome, time.perf_counter() - started, versions)
+    _write(folder, outcome, found)
+    return outcome, found
+
+
+def _train(
     folder: Path,
     run: runs.Run,
     data: "Dataset",
@@ -107,7 +128,7 @@ def _save(
     (folder / runs.METRICS).unlink(missing_ok=True)
 
 
-def write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:
+def _write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:
     """Writes a run's results; `metrics.json` last, since it says that the run is done."""
     import mnist_onnx
     from mnist_jax import checkpoint
@@ -117,9 +138,7 @@ def write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:
     checkpoint.previous_path(folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
 
-def metrics(
-    run: runs.Run, outcome: experiment.Outcome, seconds: float, versions: dict[str, str]
-) -> dict[str, Any]:
+def _metrics(run: runs.Run, outcome: Outcome, seconds: float, versions: dict[str, str]) -> dict[str, Any]:
     """The content of `metrics.json`."""
     validation = outcome.validation
     return {

@@ -14,7 +14,6 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
-from mnist_jax.cli.experiment import Begin
 from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import SpecError
 from mnist_jax.files import write_atomic
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    preset_name: Annotated[
-        str, typer.Option("--preset", metavar="P", help="A recipe; `mnist-jax presets` lists them.")
-    ] = DEFAULT_PRESET,
+    preset_name: options.PresetName = DEFAULT_PRESET,
     seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each combination: seeds 0 to N-1.")] = 4,
     learning_rate: Annotated[
         str | None,
@@ -42,18 +39,9 @@ def sweep(
         str | None, typer.Option(metavar="X,X", help="Label smoothings to try.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training set.")] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="D",
-            help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
-            show_default=False,
-        ),
-    ] = None,
+    dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
-    validation_fraction: Annotated[
-        float, typer.Option(metavar="X", help="Held out of the training set, at its end, to choose by.")
-    ] = 1 / 6,
+    validation_fraction: options.ToChooseBy = 1 / 6,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -86,8 +74,7 @@ def sweep(
     ]
     for hyper in combinations:
         check_hyper(hyper)
-    if not validation_fraction:
-        raise SpecError("sweep chooses by a validation set; got --validation-fraction 0; hold some of it out")
+    options.check_to_choose_by(validation_fraction)
     folder = out or runs.fresh("sweep")
     runs.check_new(folder)
 
@@ -178,10 +165,8 @@ def _keep(
     """Trains the winner into its run directory; gives its metrics."""
     versions = machine.versions()
     with runs.claim(folder, run, versions):
-        outcome = session.train(folder, run, data, Begin(), 1, versions)
-        metrics = session.metrics(run, outcome, time.perf_counter() - started, versions)
         write_atomic(folder / SWEEP, (json.dumps(found, indent=2) + "\n").encode())
-        session.write(folder, outcome, metrics)
+        _, metrics = session.complete(folder, run, data, versions, started)
     return metrics
 
 
@@ -197,12 +182,7 @@ def _show(found: dict[str, Any]) -> None:
         if row["mean"] is None:
             scores = [f"{len(row['accuracies']) - len(good)} of {len(row['accuracies'])} diverged", "", ""]
         else:
-            spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
-            scores = [
-                f"{100 * row['mean']:.2f}{spread} %",
-                console.percent(min(good)),
-                console.percent(max(good)),
-            ]
+            scores = [console.spread(row["mean"], row["std"]), *map(console.percent, (min(good), max(good)))]
         table.add_row(*numbers, *scores, "*" if index == found["best"] else "")
     out = console.results()
     out.print(table)

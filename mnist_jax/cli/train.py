@@ -20,17 +20,8 @@ from mnist_jax.specs import Config, Hyper, check_hyper
 
 def train(
     ctx: typer.Context,
-    preset_name: Annotated[
-        str, typer.Option("--preset", metavar="P", help="A recipe; `mnist-jax presets` lists them.")
-    ] = DEFAULT_PRESET,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="D",
-            help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
-            show_default=False,
-        ),
-    ] = None,
+    preset_name: options.PresetName = DEFAULT_PRESET,
+    dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Examples per step.")] = None,
@@ -152,9 +143,7 @@ def train(
             raise RunError(f"{folder} has done all its epochs ({done}); {_for_more(run, done)}")
         parameters = f"{run.config.model.parameters:,} parameters"
         console.note(f"{run.preset} on {run.dataset}: {run.config.model}, {parameters}")
-        outcome = session.train(folder, run, data, begin, checkpoint_every, versions)
-        metrics = session.metrics(run, outcome, time.perf_counter() - started, versions)
-        session.write(folder, outcome, metrics)
+        outcome, metrics = session.complete(folder, run, data, versions, started, begin, checkpoint_every)
     if as_json:
         console.print_json({"run": str(folder), **metrics})
     else:

@@ -11,12 +11,11 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
-from mnist_jax.cli.experiment import Begin
 from mnist_jax.cli.process import start_jax
-from mnist_jax.deformations import Deformation
-from mnist_jax.errors import DivergenceError, RunError, SpecError
+from mnist_jax.errors import DivergenceError, RunError
 from mnist_jax.networks import MLP, Activation
 from mnist_jax.optimizers import Schedule
+from mnist_jax.presets import STRONG
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper
 
@@ -34,18 +33,9 @@ def tune(
         int, typer.Option(metavar="N", help="Networks to try, those of an earlier call included.")
     ] = 20,
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training set, for each.")] = 10,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="D",
-            help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
-            show_default=False,
-        ),
-    ] = None,
+    dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
-    validation_fraction: Annotated[
-        float, typer.Option(metavar="X", help="Held out of the training set, at its end, to choose by.")
-    ] = 1 / 6,
+    validation_fraction: options.ToChooseBy = 1 / 6,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the search, and of every network.")] = 0,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="A new directory, or one that `tune` wrote: then it goes on.")
@@ -63,8 +53,7 @@ def tune(
     check_whole("trials", trials)
     check_whole("epochs", epochs)
     runs.check_seed(seed)
-    if not validation_fraction:
-        raise SpecError("tune chooses by a validation set; got --validation-fraction 0; hold some of it out")
+    options.check_to_choose_by(validation_fraction)
     try:
         import optuna
     except ImportError:
@@ -88,9 +77,7 @@ def tune(
     run = runs.Run("tuned", config, hyper, seed, data.name, data.sha256, validation_fraction)
     versions = machine.versions()
     with runs.claim(out / RUN, run, versions):
-        outcome = session.train(out / RUN, run, data, Begin(), 1, versions)
-        metrics = session.metrics(run, outcome, time.perf_counter() - started, versions)
-        session.write(out / RUN, outcome, metrics)
+        _, metrics = session.complete(out / RUN, run, data, versions, started)
     if as_json:
         found = {"trials": count, "best": best.number, "settings": best.params}
         console.print_json({"run": str(out / RUN), "search": found, **metrics})
@@ -109,9 +96,8 @@ def _study(out: Path, seed: int, asked: dict[str, Any]) -> "Iterator[optuna.Stud
 
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with closing(
-            sqlite3.connect(out / STUDY)
-        ) as file:  # first: what SQLAlchemy can't open it can't close
+        # First, since what SQLAlchemy can't open it can't close either.
+        with closing(sqlite3.connect(out / STUDY)) as file:
             file.execute("PRAGMA schema_version")
         storage = optuna.storages.RDBStorage(f"sqlite:///{(out / STUDY).resolve()}")
     except (sqlite3.Error, optuna.exceptions.OptunaError) as error:
@@ -152,14 +138,7 @@ def _suggest(trial: "optuna.trial.BaseTrial", epochs: int) -> tuple[Config, Hype
         trial.suggest_categorical("batch_size", (64, 128, 256)),
         schedule=Schedule("cosine"),
         dropout=trial.suggest_float("dropout", 0.0, 0.5),
-        deformation=Deformation(
-            rotate=15 * strength,
-            shear=15 * strength,
-            scale=0.15 * strength,
-            shift=1.5 * strength,
-            elastic=38 * strength,
-            smoothness=5,
-        ),
+        deformation=STRONG.times(strength),
     )
     rate = trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True)
     return config, Hyper(rate, 0.0, trial.suggest_float("label_smoothing", 0.0, 0.2))
