@@ -18,10 +18,10 @@ import numpy as np
 
 from bench.clock import per_call
 from bench.programs import RIVALS
-from mnist_jax.networks import CNN, Spec
+from mnist_jax.networks import CNN, Network
 
 
-def products(spec: Spec, batch_size: int) -> Iterator[tuple[int, int, int]]:
+def products(spec: Network, batch_size: int) -> Iterator[tuple[int, int, int]]:
     """The matrix products of one step as `(rows, inner, columns)`: for the output, and for the gradients.
 
     A convolution is the product of all its windows with its kernel.
@@ -38,12 +38,12 @@ def products(spec: Spec, batch_size: int) -> Iterator[tuple[int, int, int]]:
             yield rows, fan_out, fan_in
 
 
-def flops(spec: Spec, batch_size: int) -> int:
+def flops(spec: Network, batch_size: int) -> int:
     """Floating-point operations in the products of one step, a multiplication and an addition each."""
     return sum(2 * rows * inner * columns for rows, inner, columns in products(spec, batch_size))
 
 
-def floor(spec: Spec, batch_size: int, torch_python: str | None = None) -> dict[str, Any]:
+def floor(spec: Network, batch_size: int, torch_python: str | None = None) -> dict[str, Any]:
     """Seconds of one step at least, and where they go.
 
     Args:

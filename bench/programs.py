@@ -17,7 +17,7 @@ from mnist_jax.settings import check_one_of
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
-    from mnist_jax.networks import Spec
+    from mnist_jax.networks import Network
 
 RIVALS = Path(__file__).parent / "rivals"
 
@@ -77,7 +77,7 @@ def started(
     folder: Path,
     python: str,
     data: "Dataset",
-    spec: "Spec",
+    spec: "Network",
     batch_size: int,
 ) -> "Iterator[dict[str, Process]]":
     """All of them at work on the same data and network, and ended at the end."""
@@ -149,7 +149,7 @@ class Process:
         self.said.close()
 
 
-def _network(spec: "Spec") -> str:
+def _network(spec: "Network") -> str:
     """The network as the rivals' scripts take it."""
     from mnist_jax.networks import CNN
 

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import NamedTuple
 
-from mnist_jax import CNN, MLP, Config, Hyper, Spec
+from mnist_jax import CNN, MLP, Config, Hyper, Network
 from mnist_jax.optimizers import Schedule
 
 
@@ -21,7 +21,7 @@ class Recipe(NamedTuple):
     learning_rate: float
 
 
-def _cosine(spec: Spec, epochs: int, batch_size: int) -> Config:
+def _cosine(spec: Network, epochs: int, batch_size: int) -> Config:
     return Config(spec, epochs, batch_size, schedule=Schedule("cosine"))
 
 

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from mnist_jax.loop import fit as fit
     from mnist_jax.models import activations as activations
     from mnist_jax.models import apply as apply
+    from mnist_jax.models import ensemble_params as ensemble_params
     from mnist_jax.models import init as init
     from mnist_jax.models import predict as predict
     from mnist_jax.networks import CNN as CNN
     from mnist_jax.networks import MLP as MLP
+    from mnist_jax.networks import Ensemble as Ensemble
+    from mnist_jax.networks import Network as Network
     from mnist_jax.networks import Spec as Spec
     from mnist_jax.optimizers import OPTIMIZERS as OPTIMIZERS
     from mnist_jax.optimizers import SCHEDULES as SCHEDULES
@@ -62,8 +65,8 @@ _NAMES = {
     "deformations": ("Deformation",),
     "evaluation": ("Evaluation", "evaluate"),
     "loop": ("EpochRecord", "Fit", "fit"),
-    "models": ("activations", "apply", "init", "predict"),
-    "networks": ("CNN", "MLP", "Spec"),
+    "models": ("activations", "apply", "ensemble_params", "init", "predict"),
+    "networks": ("CNN", "MLP", "Ensemble", "Network", "Spec"),
     "optimizers": ("OPTIMIZERS", "SCHEDULES", "Optimizer", "Schedule"),
     "presets": ("PRESETS", "preset"),
     "specs": ("Config", "Hyper", "default_hyper"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from mnist_jax.arrays import SEPARATOR
 from mnist_jax.errors import InputError, SpecError
-from mnist_jax.networks import CLASSES, IMAGE_SHAPE, Spec
+from mnist_jax.networks import CLASSES, IMAGE_SHAPE, Network, Spec
 from mnist_jax.specs import Config
 
 
@@ -19,7 +19,7 @@ def check_spec(spec: Any) -> None:
     """
     if not isinstance(spec, Spec):
         hint = "; take its model" if isinstance(spec, Config) else ""
-        raise SpecError(f"spec must be an MLP or a CNN; got {type(spec).__name__}{hint}")
+        raise SpecError(f"spec must be an MLP, a CNN or an Ensemble; got {type(spec).__name__}{hint}")
 
 
 def check_config(config: Any) -> None:
@@ -29,7 +29,7 @@ def check_config(config: Any) -> None:
         SpecError: it is not.
     """
     if not isinstance(config, Config):
-        hint = "; put it into one: Config(spec)" if isinstance(config, Spec) else ""
+        hint = "; put it into one: Config(spec)" if isinstance(config, Network) else ""
         raise SpecError(f"config must be a Config; got {type(config).__name__}{hint}")
 
 

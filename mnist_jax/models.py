@@ -4,7 +4,7 @@ The only file that imports Flax.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 
 import flax.linen as nn
@@ -15,7 +15,19 @@ from jaxtyping import Float32, UInt8
 from mnist_jax.checks import check_image_type, check_params, check_spec
 from mnist_jax.convolution import convolve, pool
 from mnist_jax.errors import SpecError
-from mnist_jax.networks import CLASSES, CNN, IMAGE_SHAPE, Activation, Dtype, Initializer, Output, Spec
+from mnist_jax.networks import (
+    CLASSES,
+    CNN,
+    IMAGE_SHAPE,
+    Activation,
+    Dtype,
+    Ensemble,
+    Initializer,
+    Network,
+    Output,
+    Spec,
+    parts,
+)
 from mnist_jax.settings import check_one_of
 from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
 
@@ -35,7 +47,7 @@ _HIDDEN = "hidden", "layers"  # where Flax keeps what is sown, when it is asked 
 class _Network(nn.Module):
     """Pixels `[batch, 28, 28]` in 0..1 to logits `[batch, 10]`."""
 
-    spec: Spec
+    spec: Network
     dtype: Dtype = "float32"
     dropout: float = 0.0
 
@@ -67,17 +79,45 @@ class _Network(nn.Module):
         return dense(CLASSES)(hidden).astype(jnp.float32)
 
 
+class _Ensemble(nn.Module):
+    """The mean of its members' logits."""
+
+    spec: Ensemble
+    dtype: Dtype = "float32"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        logits = [
+            _Network(member, self.dtype, self.dropout, name=prefix.rstrip("/"))(pixels)
+            for prefix, member in parts(self.spec).items()
+        ]
+        return functools.reduce(jnp.add, logits) * jnp.float32(1 / len(logits))
+
+
+def _module(spec: Spec, dtype: Dtype = "float32", dropout: float = 0.0) -> nn.Module:
+    if isinstance(spec, Ensemble):
+        return _Ensemble(spec, dtype, dropout)
+    return _Network(spec, dtype, dropout)
+
+
 def init(spec: Spec, key: Key) -> Params:
     """Fresh parameters, float32: layer `Dense_i` has a `kernel` `[in, out]` and a `bias` `[out]`.
 
-    The kernel of a layer `Conv_i` is `[height, width, in, out]`.
+    The kernel of a layer `Conv_i` is `[height, width, in, out]`. An ensemble has a dict for each member,
+    `member_0` and so on.
 
     Raises:
         SpecError: the spec is none, or the key is not one typed key.
     """
     check_spec(spec)
     check_key(key)
-    return cast(Params, _Network(spec).init(key, jnp.zeros((1, *IMAGE_SHAPE), jnp.float32))["params"])
+    return cast(Params, _module(spec).init(key, jnp.zeros((1, *IMAGE_SHAPE), jnp.float32))["params"])
+
+
+def ensemble_params(members: Sequence[Params]) -> Params:
+    """The parameters of an `Ensemble`, of those of its members."""
+    return {f"member_{index}": params for index, params in enumerate(members)}
 
 
 def apply(
@@ -107,7 +147,7 @@ def apply(
     if dropout:
         check_key(key)
     keys = None if key is None else {"dropout": key}
-    network = _Network(spec, dtype, dropout)
+    network = _module(spec, dtype, dropout)
     return cast(Logits, network.apply({"params": params}, scale(images), rngs=keys))
 
 
@@ -115,6 +155,7 @@ def activations(spec: Spec, params: Params, images: Images) -> tuple[jax.Array, 
     """What each hidden layer gives, float32, from the first to the last.
 
     A dense layer gives `[batch, width]`; a convolution, after its pooling, `[batch, side, side, channels]`.
+    An ensemble's are those of its members, one after the other.
 
     Raises:
         InputError, SpecError: as `apply`.
@@ -123,8 +164,10 @@ def activations(spec: Spec, params: Params, images: Images) -> tuple[jax.Array, 
     check_params(spec, params)
     check_image_type(images)
     collection, name = _HIDDEN
-    _, sown = _Network(spec).apply({"params": params}, scale(images), mutable=collection)
-    return tuple(sown[collection][name]) if collection in sown else ()
+    _, sown = _module(spec).apply({"params": params}, scale(images), mutable=collection)
+    found = sown.get(collection, {})
+    members = [found.get(prefix.rstrip("/"), {}) if prefix else found for prefix in parts(spec)]
+    return tuple(layer for member in members for layer in member.get(name, ()))
 
 
 def check_key(key: Any) -> None:

@@ -4,6 +4,7 @@ Everything here is hashable, so it can be a static argument of `jax.jit`.
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -173,7 +174,69 @@ class CNN:
         return f"convolutions {convolutions}, dense {dense} ({details})"
 
 
-Spec = MLP | CNN
+Network = MLP | CNN
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks that answer together: the logits are the mean of theirs.
+
+    As probabilities that is the geometric mean of theirs, made to add up to one. Members are trained one by
+    one, such as from several seeds.
+
+    Attributes:
+        members: two networks or more, of one `output`.
+
+    Raises:
+        SpecError: they are fewer, no networks, or of several outputs; or there would be more than 2**31 - 1
+            parameters.
+    """
+
+    members: tuple[Network, ...]
+
+    def __post_init__(self) -> None:
+        members = _several(self, "members")
+        object.__setattr__(self, "members", members)
+        if len(members) < 2 or not all(isinstance(member, Network) for member in members):
+            raise SpecError(f"members must be two or more, each an MLP or a CNN; got {members!r}")
+        if len(outputs := sorted({member.output for member in members})) > 1:
+            raise SpecError(f"members must have the same output; got {' and '.join(outputs)}")
+        _check_size(self)
+
+    @property
+    def output(self) -> Output:
+        """As in `MLP`."""
+        return self.members[0].output
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all members have."""
+        return sum(member.parameters for member in self.members)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter by its path, such as `member_0/Dense_0/kernel`."""
+        return {
+            f"{prefix}{path}": shape
+            for prefix, member in parts(self).items()
+            for path, shape in member.shapes.items()
+        }
+
+    def __str__(self) -> str:
+        return " + ".join(
+            f"{count} x {member}" if count > 1 else str(member)
+            for member, count in Counter(self.members).items()
+        )
+
+
+Spec = MLP | CNN | Ensemble
+
+
+def parts(spec: Spec) -> dict[str, Network]:
+    """The networks that a spec is made of, by what the paths of their parameters begin with."""
+    if isinstance(spec, Ensemble):
+        return {f"member_{index}/": member for index, member in enumerate(spec.members)}
+    return {"": spec}
 
 
 def _several(spec: Any, name: str) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from mnist_jax.deformations import Deformation
 from mnist_jax.errors import SpecError
-from mnist_jax.networks import CNN, MLP, Dtype, Spec
+from mnist_jax.networks import CNN, MLP, Dtype, Ensemble, Network, Spec
 from mnist_jax.optimizers import OPTIMIZERS, Optimizer, Schedule
 from mnist_jax.settings import FLOAT32_MAX, FLOAT32_TINY, check_one_of, check_real, check_whole
 
@@ -38,7 +38,7 @@ class Config:
         SpecError: a number is out of its range.
     """
 
-    model: Spec
+    model: Network
     epochs: int = 10
     batch_size: int = 32
     optimizer: Optimizer = Optimizer()
@@ -50,8 +50,9 @@ class Config:
     deformation: Deformation | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, Spec):
-            raise SpecError(f"model must be an MLP or a CNN; got {self.model!r}")
+        if not isinstance(self.model, Network):
+            hint = "; train its members one by one" if isinstance(self.model, Ensemble) else ""
+            raise SpecError(f"model must be an MLP or a CNN; got {self.model!r}{hint}")
         object.__setattr__(self, "epochs", check_whole("epochs", self.epochs))
         object.__setattr__(self, "batch_size", check_whole("batch size", self.batch_size))
         for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
@@ -121,7 +122,7 @@ def from_json(values: Mapping[str, Any]) -> Config:
         settings[name] = kind(**_fields(kind, name, settings[name]))
     if settings["deformation"] is not None:
         settings["deformation"] = Deformation(**_fields(Deformation, "deformation", settings["deformation"]))
-    return Config(**settings | {"model": network_from_json(settings["model"])})
+    return Config(**settings | {"model": _single_from_json(settings["model"])})
 
 
 def network_to_json(spec: Spec) -> dict[str, Any]:
@@ -135,8 +136,18 @@ def network_from_json(values: Any) -> Spec:
     Raises:
         SpecError: a field is missing, unknown, or holds what it cannot.
     """
+    named = values if isinstance(values, Mapping) else {}
+    if "members" in named:
+        members = _fields(Ensemble, "model", named)["members"]
+        if not isinstance(members, list | tuple):
+            raise SpecError(f"members must be a list of networks; got {members!r}")
+        return Ensemble(tuple(_single_from_json(member) for member in members))
+    return _single_from_json(values)
+
+
+def _single_from_json(values: Any) -> Network:
     kind = CNN if isinstance(values, Mapping) and "channels" in values else MLP
-    network: Spec = kind(**_fields(kind, "model", values))
+    network: Network = kind(**_fields(kind, "model", values))
     return network
 
 

@@ -200,7 +200,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "a config for a spec": (
         lambda a: mnist_jax.evaluate(CONFIG, a.params, a.data.test),
         errors.SpecError,
-        "spec must be an MLP or a CNN; got Config; take its model",
+        "spec must be an MLP, a CNN or an Ensemble; got Config; take its model",
     ),
     "another state": (
         lambda a: mnist_jax.fit(

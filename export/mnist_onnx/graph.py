@@ -1,4 +1,4 @@
-"""A spec and its parameters become an ONNX graph: one loop over the layers.
+"""A spec and its parameters become an ONNX graph: one loop over the layers, a branch for each network.
 
 Chosen for the widest reach: opset 17 and IR 8, which every runtime we know takes; `Gemm` with
 `transB=1` and a bias of rank one; images as `[batch, 1, 28, 28]`, then `Flatten`; kernels in the order of
@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from mnist_jax import arrays
 from mnist_jax.checks import check_params, check_spec
 from mnist_jax.errors import SpecError
-from mnist_jax.networks import CLASSES, CNN, Spec
+from mnist_jax.networks import CLASSES, CNN, Ensemble, Network, Spec
 from mnist_jax.sources import DIGITS
 from mnist_jax.specs import network_to_json
 from mnist_onnx.weights import to_file
@@ -75,16 +75,12 @@ def to_onnx(
     if input == "uint8":
         pixels = graph.node("Cast", [pixels], "cast", to=TensorProto.FLOAT)
         pixels = graph.node("Mul", [pixels, graph.constant("scale", 1 / 255)], "scaled")
-    if isinstance(spec, CNN):
-        pixels = _convolutions(graph, spec, pixels)
-    value = graph.node("Flatten", [pixels], "pixels", axis=1)
-
-    for index in range(len(spec.widths) - 1):
-        layer, last = f"Dense_{index}", index == len(spec.activations)
-        inputs = [value, *graph.parameters(layer)]
-        value = graph.node("Gemm", inputs, "logits" if last else f"{layer}.out", transB=1)
-        if not last:
-            value = _activate(graph, spec.activations[index], value)
+    if isinstance(spec, Ensemble):
+        answers = [_layers(graph, member, pixels, f"member_{i}.") for i, member in enumerate(spec.members)]
+        shared = [graph.node("Sum", answers, "sum"), graph.constant("share", 1 / len(answers))]
+        value = graph.node("Mul", shared, "logits")
+    else:
+        value = _layers(graph, spec, pixels)
     if output == "probabilities":
         final = {"axis": -1} if spec.output == "softmax" else {}
         value = graph.node(spec.output.capitalize(), [value], "probabilities", **final)
@@ -142,12 +138,26 @@ class _Graph:
         return [self.constant(name, self._weights[name]) for name in (f"{layer}.weight", f"{layer}.bias")]
 
 
-def _convolutions(graph: _Graph, spec: CNN, value: str) -> str:
+def _layers(graph: _Graph, network: Network, value: str, prefix: str = "") -> str:
+    """Adds a network's layers; returns the name of its logits."""
+    if isinstance(network, CNN):
+        value = _convolutions(graph, network, value, prefix)
+    value = graph.node("Flatten", [value], f"{prefix}pixels", axis=1)
+    for index in range(len(network.widths) - 1):
+        layer, last = f"{prefix}Dense_{index}", index == len(network.activations)
+        inputs = [value, *graph.parameters(layer)]
+        value = graph.node("Gemm", inputs, f"{prefix}logits" if last else f"{layer}.out", transB=1)
+        if not last:
+            value = _activate(graph, network.activations[index], value)
+    return value
+
+
+def _convolutions(graph: _Graph, spec: CNN, value: str, prefix: str) -> str:
     """Adds convolutions, activations and pooling; returns the name of the last picture."""
     before, after = (spec.kernel - 1) // 2, spec.kernel // 2
     pool = {"average": "AveragePool", "max": "MaxPool"}[spec.pool]
     for index, padding in enumerate(spec.padding):
-        layer = f"Conv_{index}"
+        layer = f"{prefix}Conv_{index}"
         inputs = [value, *graph.parameters(layer)]
         pads = [before, before, after, after] if padding == "same" else [0, 0, 0, 0]
         shape = [spec.kernel, spec.kernel]

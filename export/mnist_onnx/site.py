@@ -68,7 +68,7 @@ def with_hidden(model: ModelProto) -> ModelProto:
     more = ModelProto()
     more.CopyFrom(model)
     for name in dict.fromkeys(taken):
-        if name not in known:
+        if name.rpartition(".")[2] not in known:
             more.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     return more
 

@@ -12,6 +12,7 @@ import typer
 
 from mnist_jax.cli import (
     compare,
+    ensemble,
     evaluate,
     export,
     predict,
@@ -61,6 +62,7 @@ for _command in (
     verify.verify,
     report.report,
     compare.compare,
+    ensemble.ensemble,
     predict.predict,
     serve.serve,
     web.web,

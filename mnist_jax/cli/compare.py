@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import results, runs
-from mnist_jax.cli import console, options
-from mnist_jax.errors import RunError
+from mnist_jax import results
+from mnist_jax.cli import console, experiment, options
 from mnist_jax.files import write_atomic
 
 if TYPE_CHECKING:
@@ -33,29 +32,21 @@ def compare(
 
     Example: mnist-jax compare runs/first runs/second
     """
-    if len({folder.resolve() for folder in run_dirs}) < len(run_dirs) or len(run_dirs) < 2:
-        raise RunError(f"compare needs two or more different runs; got {', '.join(map(str, run_dirs))}")
-    asked = [runs.read(folder) for folder in run_dirs]
+    asked = experiment.read_together("compare", run_dirs)
     found = [results.read(folder) for folder in run_dirs]
-    for folder, run in zip(run_dirs, asked, strict=True):
-        if run.dataset_sha256 != asked[0].dataset_sha256:
-            raise RunError(
-                f"compare needs runs on the same data; {run_dirs[0]} is on {asked[0].dataset}, "
-                f"{folder} on {'another ' * (run.dataset == asked[0].dataset)}{run.dataset}"
-            )
     out = options.page(out)
 
     from mnist_jax.cli.process import start_jax
 
     start_jax()
     from mnist_jax import comparison
-    from mnist_jax.cli.experiment import load_for, load_params
     from mnist_jax.report import answers
 
-    data = load_for(asked[0], data_dir)
+    data = experiment.load_for(asked[0], data_dir)
     members = []
     for folder, name, run, result in zip(run_dirs, _names(run_dirs), asked, found, strict=True):
-        given = answers(run.config.model, load_params(folder, run), data.test.images).argmax(axis=1)
+        params = experiment.load_params(folder, run)
+        given = answers(run.config.model, params, data.test.images).argmax(axis=1)
         results.check_answers(folder, result, data.test.labels, given)
         members.append(comparison.Member(name, run, result, given))
     settings = comparison.differences(members)

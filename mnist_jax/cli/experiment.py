@@ -1,13 +1,13 @@
 """Train, score, export, prove: what `train` and `reproduce` have in common."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.cli import console
-from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, DivergenceError
-from mnist_jax.runs import CHECKPOINT, Run, to_json
+from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, DivergenceError, RunError
+from mnist_jax.runs import CHECKPOINT, Run, read, to_json
 
 if TYPE_CHECKING:
     import onnx
@@ -96,6 +96,24 @@ def load_for(run: Run, data_dir: Path | None) -> "Dataset":
             f"got sha256 {data.sha256}"
         )
     return data
+
+
+def read_together(command: str, folders: Sequence[Path]) -> list[Run]:
+    """Two runs or more, on the same data.
+
+    Raises:
+        RunError: they are fewer, one is named twice, or the data differ; or as `runs.read`.
+    """
+    if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
+        raise RunError(f"{command} needs two or more different runs; got {', '.join(map(str, folders))}")
+    found = [read(folder) for folder in folders]
+    for folder, run in zip(folders, found, strict=True):
+        if run.dataset_sha256 != found[0].dataset_sha256:
+            raise RunError(
+                f"{command} needs runs on the same data; {folders[0]} is on {found[0].dataset}, "
+                f"{folder} on {'another ' * (run.dataset == found[0].dataset)}{run.dataset}"
+            )
+    return found
 
 
 def load_or_digits(dataset: str | None, data_dir: Path | None, fraction: float) -> "Dataset":
