@@ -10,6 +10,7 @@ import onnx
 import pytest
 from mutants import as_numpy
 from onnx.reference import ReferenceEvaluator
+from specimens import NETWORKS
 
 import mnist_onnx
 from mnist_jax import arrays
@@ -25,9 +26,9 @@ from mnist_onnx import Classifier, parity, save, to_onnx
 KEY = jax.random.key(0)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_presets_file_equals_jax(name: str, digits: Dataset) -> None:
-    spec = PRESETS[name].config.model
+    spec = NETWORKS[name]
     params = jax.tree.map(lambda leaf: leaf * 2 + 0.05, init(spec, KEY))
     for input_ in ("uint8", "float32"):
         for output in ("probabilities", "logits"):

@@ -16,19 +16,19 @@ import onnx
 import pytest
 from conftest import KEPT, ROOT
 from mutants import edit
+from specimens import NETWORKS
 
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import ModelError, RuntimeUnavailableError, SpecError
 from mnist_jax.models import init
 from mnist_jax.networks import MLP, Spec
-from mnist_jax.presets import PRESETS
 from mnist_onnx import environments, runtimes, to_onnx
 from mnist_onnx.proof import Question, question
 from mnist_onnx.runtimes import RUNTIMES, ask, examine
 
 FORMS = [(i, o) for i in ("uint8", "float32") for o in ("probabilities", "logits")]
-OF_EACH_KIND = ("mlp-50-50-sigmoid", "mlp-128-64-32", "lenet-5", "cnn-32-64")
+OF_EACH_KIND = ("mlp-50-50-sigmoid", "cnn-32-64", "ensemble")
 QUICK = ("onnxruntime", "onnxruntime-1.15", "onnx-reference", "opencv", "openvino")
 
 
@@ -75,17 +75,17 @@ def others_take_long(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", [others_take_long(name) for name in RUNTIMES])
-@pytest.mark.parametrize("preset", [others_take_long(name) for name in PRESETS])
-def test_every_form_of_every_preset_equals_jax(
-    name: str, preset: str, tmp_path: Path, digits: Dataset, available: Callable[[str], None]
+@pytest.mark.parametrize("network", [others_take_long(name) for name in NETWORKS])
+def test_every_form_of_every_network_equals_jax(
+    name: str, network: str, tmp_path: Path, digits: Dataset, available: Callable[[str], None]
 ) -> None:
     available(name)
 
     def one(form: tuple[str, str]) -> None:
         folder = tmp_path / "-".join(form)
         folder.mkdir()
-        path, _, asked = written(folder, PRESETS[preset].config.model, digits.test.images, *form)
-        if name == "onnx-reference" and preset == "cnn-32-64":
+        path, _, asked = written(folder, NETWORKS[network], digits.test.images, *form)
+        if name == "onnx-reference" and network in ("cnn-32-64", "ensemble"):
             asked = few(asked)
         found = examine(name, path, asked)
         assert found.passed, (form, found)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from mutants import as_numpy, edit, with_metadata
+from specimens import NETWORKS
 
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import ModelError
@@ -25,7 +26,7 @@ KEY = jax.random.key(0)
 ODD = CNN((3, 5), 4, "max", (7, 6), ("same", "valid"), "gelu", "sigmoid", "he_normal")
 
 
-@pytest.mark.parametrize("spec", [*(preset.config.model for preset in PRESETS.values()), ODD, MLP((), ())])
+@pytest.mark.parametrize("spec", [*NETWORKS.values(), ODD, MLP((), ())])
 def test_a_file_comes_back_bit_for_bit(tmp_path: Path, spec: Spec) -> None:
     params = as_numpy(init(spec, KEY))
     path = tmp_path / "model.onnx"
