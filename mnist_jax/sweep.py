@@ -13,6 +13,7 @@ from mnist_jax.checks import check_config
 from mnist_jax.errors import SpecError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.loop import EpochRecord, check_sets, record_of
+from mnist_jax.networks import CNN
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
 from mnist_jax.train import init_state, train_epoch
@@ -104,10 +105,15 @@ def fit_many(
 
 
 def suitable(config: Config) -> int:
-    """How many runs to train at once: as many as fit `MEMORY`, and on a CPU no more than `AT_ONCE`."""
+    """How many runs to train at once.
+
+    As many as fit `MEMORY`; on a CPU no more than `AT_ONCE`, and convolutional networks, which keep it busy
+    alone, one by one.
+    """
     state = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
     size = sum(4 * int(leaf.size) for leaf in jax.tree.leaves(state))
-    most = AT_ONCE if jax.devices()[0].platform == "cpu" else MEMORY
+    on_cpu = 1 if isinstance(config.model, CNN) else AT_ONCE
+    most = on_cpu if jax.devices()[0].platform == "cpu" else MEMORY
     return max(1, min(most, MEMORY // (3 * size)))  # the state, its successor, and gradients
 
 

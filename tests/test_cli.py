@@ -12,11 +12,11 @@ import pytest
 from onnx import numpy_helper
 
 from mnist_jax import runs
-from mnist_jax.cli import console, main, reproduce
+from mnist_jax.cli import app, console, main, reproduce
 from mnist_jax.presets import PRESETS
 from mnist_onnx import Classifier
 
-COMMANDS = ("train", "evaluate", "export", "verify", "predict", "presets", "reproduce")
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
 
 
 def test_a_run_directory_holds_all_there_is_to_know(run_dir: Path) -> None:

@@ -72,7 +72,7 @@ LAYERS: dict[str, set[str]] = {
     "updates": {"errors", "optimizers", "specs", "types"},
     "train": {"augment", "checks", "errors", "metrics", "models", "settings", "specs", "types", "updates"},
     "loop": {"checks", "errors", "evaluation", "specs", "train", "types"},
-    "sweep": {"checks", "errors", "evaluation", "loop", "settings", "specs", "train", "types"},
+    "sweep": {"checks", "errors", "evaluation", "loop", "networks", "settings", "specs", "train", "types"},
     "checkpoint": {"arrays", "errors", "files", "train"},
     "runs": {"errors", "specs", "files", "loop"},
     "results": {"errors", "loop", "networks", "runs", "settings", "specs"},

@@ -14,7 +14,7 @@ from mnist_jax.datasets import Dataset
 from mnist_jax.deformations import Deformation
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.loop import EpochRecord, fit
-from mnist_jax.networks import MLP
+from mnist_jax.networks import CNN, MLP
 from mnist_jax.optimizers import Schedule
 from mnist_jax.specs import Config, Hyper
 from mnist_jax.sweep import fit_many, suitable
@@ -84,6 +84,7 @@ def test_how_many_at_once_fit() -> None:
     assert suitable(Config(SPEC)) == 16
     assert 1 <= suitable(Config(MLP((4000, 4000), ("relu", "relu")))) < 8
     assert suitable(Config(MLP((30_000,), ("relu",)))) == 1
+    assert suitable(Config(CNN((3,)))) == 1  # which are slower together, on a CPU
 
 
 def test_what_does_not_fit_is_refused(digits: Dataset) -> None:
