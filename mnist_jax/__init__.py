@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mnist_jax import metrics as metrics
     from mnist_jax import plots as plots
     from mnist_jax import prepare as prepare
+    from mnist_jax import robustness as robustness
     from mnist_jax.datasets import DATASETS as DATASETS
     from mnist_jax.datasets import Dataset as Dataset
     from mnist_jax.datasets import load as load
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from mnist_jax.types import Examples as Examples
     from mnist_jax.types import HeldOut as HeldOut
 
-_MODULES = ("augment", "checkpoint", "errors", "inspection", "metrics", "plots", "prepare")
+_MODULES = ("augment", "checkpoint", "errors", "inspection", "metrics", "plots", "prepare", "robustness")
 _NAMES = {
     "datasets": ("DATASETS", "Dataset", "load"),
     "deformations": ("Deformation",),

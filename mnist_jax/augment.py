@@ -2,6 +2,7 @@
 
     deform(deformation, key, image)   one image; `jax.vmap` over keys and images for a batch
     displace(deformation, key)        where each of its pixels comes from
+    affine(angle=..., tall=...)       the same, of given amounts and without crumpling
     sample(image, rows, columns)      bilinear interpolation there
 
 Crumpling is Simard et al.'s of 2003, noise smoothed by a Gaussian; in 2010 Ciresan et al. turned and
@@ -26,6 +27,7 @@ MIDDLE = (SIDE - 1) / 2
 
 Image = UInt8[AnyArray, "28 28"] | Float32[AnyArray, "28 28"]
 Pixels = Float32[Array, "28 28"]
+Number = float | jax.Array
 
 
 def deform(deformation: Deformation, key: Key, image: Image) -> Pixels:
@@ -48,19 +50,44 @@ def displace(deformation: Deformation, key: Key) -> tuple[Pixels, Pixels]:
     nodes = spread.shape[1] if deformation.elastic else 0
     draws = jax.random.uniform(key, (6 + 2 * nodes * nodes,), minval=-1, maxval=1)
     turn, lean, taller, wider, down, across = draws[:6]
-    angle = turn * math.radians(deformation.rotate)
-    slope = jnp.tan(lean * math.radians(deformation.shear))
-    tall, wide = 1 + taller * deformation.scale, 1 + wider * deformation.scale
-
-    y = jnp.arange(SIDE, dtype=jnp.float32)[:, None] - MIDDLE
-    x = jnp.arange(SIDE, dtype=jnp.float32)[None] - MIDDLE
-    rows = tall * (jnp.cos(angle) * y + jnp.sin(angle) * x) + down * deformation.shift + MIDDLE
-    leaning = jnp.cos(angle) * x - jnp.sin(angle) * y + slope * y
-    columns = wide * leaning + across * deformation.shift + MIDDLE
+    rows, columns = affine(
+        angle=turn * math.radians(deformation.rotate),
+        slope=jnp.tan(lean * math.radians(deformation.shear)),
+        tall=1 + taller * deformation.scale,
+        wide=1 + wider * deformation.scale,
+        down=down * deformation.shift,
+        across=across * deformation.shift,
+    )
     if deformation.elastic:
         noise = deformation.elastic * draws[6:].reshape(2, nodes, nodes)
         crumpled = spread @ noise @ spread.T
         rows, columns = rows + crumpled[0], columns + crumpled[1]
+    return rows, columns
+
+
+def affine(
+    *,
+    angle: Number = 0.0,
+    slope: Number = 0.0,
+    tall: Number = 1.0,
+    wide: Number = 1.0,
+    down: Number = 0.0,
+    across: Number = 0.0,
+) -> tuple[Pixels, Pixels]:
+    """The same where nothing is crumpled: the old image's places, turned about its middle and so on.
+
+    Args:
+        angle: by which the picture is turned, in radians, against the clock.
+        slope: columns by which a place leans for each row below the middle.
+        tall: rows of the old image for each of the new one.
+        wide: columns likewise.
+        down: how far below its own place a pixel comes from, in pixels.
+        across: how far to the right likewise.
+    """
+    y = jnp.arange(SIDE, dtype=jnp.float32)[:, None] - MIDDLE
+    x = jnp.arange(SIDE, dtype=jnp.float32)[None] - MIDDLE
+    rows = tall * (jnp.cos(angle) * y + jnp.sin(angle) * x) + down + MIDDLE
+    columns = wide * (jnp.cos(angle) * x - jnp.sin(angle) * y + slope * y) + across + MIDDLE
     return rows, columns
 
 

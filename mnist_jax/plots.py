@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mnist_jax.loop import EpochRecord
     from mnist_jax.metrics import Calibration
     from mnist_jax.results import SweptRow
+    from mnist_jax.robustness import Curve
 
 __all__ = (
     "plot_activations",
@@ -32,6 +33,7 @@ __all__ = (
     "plot_history",
     "plot_images",
     "plot_predictions",
+    "plot_robustness",
     "plot_saliency",
     "plot_sweep",
     "plot_weights",
@@ -160,6 +162,26 @@ def plot_sweep(rows: "Sequence[SweptRow]", *, ax: "Axes | None" = None) -> "Axes
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=2, symbol=" %"))
     ax.legend(fontsize=8)
+    return ax
+
+
+def plot_robustness(curve: "Curve", *, ax: "Axes | None" = None) -> "Axes":
+    """Accuracy by how much pictures were changed; above each point a picture changed so."""
+    from matplotlib.ticker import PercentFormatter
+
+    ax = ax or axes(WIDTH / 2, 2.6)
+    ax.plot(curve.amounts, curve.accuracies, "o-", color=BLUE, markersize=4)
+    count = len(curve.amounts)
+    half = (curve.amounts[-1] - curve.amounts[0]) / (count - 1) / 2
+    ax.set(xlim=(curve.amounts[0] - half, curve.amounts[-1] + half), ylim=(0, 1.03))
+    ax.set(xlabel=curve.name, ylabel="right answers")
+    ax.set_xticks(curve.amounts, [f"{amount:g}" for amount in curve.amounts])
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    ax.grid(axis="y", alpha=0.3)
+    for index, picture in enumerate(curve.pictures):
+        above = ax.inset_axes(((index + 0.025) / count, 1.02, 0.95 / count, 0.2))
+        above.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        above.axis("off")
     return ax
 
 

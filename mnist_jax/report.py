@@ -15,6 +15,7 @@ from mnist_jax.models import activations, predict, scale
 from mnist_jax.networks import CLASSES, Spec
 from mnist_jax.pages import render, style, svg
 from mnist_jax.results import Results, Swept
+from mnist_jax.robustness import robustness
 from mnist_jax.runs import Run
 from mnist_jax.types import Images, Params
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 GALLERY = 30  # pictures in each
 DEFORMED = 5  # rows of deformed pictures
 UNITS = 100  # whose weights are shown, at most
+CHANGED = 300  # test images that are changed in every way
 LOOKED_AT = 2000  # training images that a unit must be silent on to be called so
 
 
@@ -60,6 +62,7 @@ def report(
             **_of_scores(results, data.classes),
             **_of_answers(images, labels, probabilities, data.classes),
             **_of_network(spec, params, data),
+            **_of_changes(spec, params, images, labels),
             "sweep": swept and svg("Validation accuracy by learning rate", plots.plot_sweep(swept.rows)),
         }
     return render(
@@ -83,12 +86,14 @@ def answers(spec: Spec, params: Params, images: Images, *, batch_size: int = 100
 
     A sigmoid network's outputs are divided by their sum, as its loss takes them.
     """
-    ask = jax.jit(functools.partial(predict, spec))
     count = len(images)
     rows = np.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)
     taken = np.minimum(rows, count - 1)  # the last batch is as large as the others, so that one program does
-    found = np.concatenate([np.asarray(ask(params, images[batch])) for batch in taken])[:count]
+    found = np.concatenate([np.asarray(_ask(spec, params, images[batch])) for batch in taken])[:count]
     return found / found.sum(axis=1, keepdims=True) if spec.output == "sigmoid" else found
+
+
+_ask = jax.jit(predict, static_argnums=0)
 
 
 def _most_often(confusion: np.ndarray, most: int = 5) -> list[tuple[int, int, int]]:
@@ -198,6 +203,20 @@ def _of_network(spec: Spec, params: Params, data: "Dataset") -> dict[str, Any]:
             "A picture of each class, and the pixels that move its answer most",
             plots.plot_saliency(pictures, moved),
         ),
+    }
+
+
+def _of_changes(spec: Spec, params: Params, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Accuracy on changed pictures, of which there are too many to take every image."""
+    rows = slice(CHANGED)
+    curves = robustness(
+        functools.partial(answers, spec, params), images[rows], labels[rows], jax.random.key(0)
+    )
+    return {
+        "changed": len(labels[rows]),
+        "robustness": [
+            svg(f"Right answers by {curve.name}", plots.plot_robustness(curve)) for curve in curves
+        ],
     }
 
 

@@ -17,6 +17,7 @@ from mnist_jax.errors import InputError
 from mnist_jax.loop import EpochRecord
 from mnist_jax.metrics import calibration
 from mnist_jax.results import SweptRow
+from mnist_jax.robustness import Curve
 from mnist_jax.sources import SOURCES
 from mnist_jax.specs import Hyper
 
@@ -64,6 +65,9 @@ FIGURES: dict[str, Callable[..., Axes]] = {
     "units": lambda **ax: plots.plot_activations(RANDOM.random((10, 50)), **ax),
     "maps": lambda **ax: plots.plot_activations(RANDOM.random((10, 14, 14, 32)), **ax),
     "saliency": lambda **ax: plots.plot_saliency(IMAGES, IMAGES / 255, **ax),
+    "robustness": lambda **ax: plots.plot_robustness(
+        Curve("noise, standard deviation", (0, 0.1, 0.2), (0.9, 0.7, 0.2), IMAGES[:3]), **ax
+    ),
     "sweep": lambda **ax: plots.plot_sweep(SWEPT, **ax),
     "calibration": lambda **ax: plots.plot_calibration(calibration(PROBABILITIES, LABELS), **ax),
 }
@@ -104,6 +108,17 @@ def boxed(ax: Axes) -> Iterator[tuple[str, Any]]:
             ]
     level = [text for text in found if text.get_text() and text.get_rotation() in (0, 90)]
     yield from ((text.get_text(), text.get_window_extent().padded(-1)) for text in level)
+
+
+def test_a_curve_has_its_pictures_above_its_points() -> None:
+    ax = FIGURES["robustness"]()
+    ((amounts, accuracies),) = [line.get_data() for line in ax.lines]
+    assert (list(amounts), list(accuracies)) == ([0, 0.1, 0.2], [0.9, 0.7, 0.2])
+    ax.figure.canvas.draw()
+    for above, amount, picture in zip(ax.child_axes, amounts, IMAGES, strict=False):
+        box = above.get_window_extent()
+        assert (box.x0 + box.x1) / 2 == pytest.approx(ax.transData.transform((amount, 0))[0], abs=1)
+        np.testing.assert_array_equal(above.images[0].get_array(), picture)
 
 
 def test_all_figures_are_tried() -> None:

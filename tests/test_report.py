@@ -121,6 +121,7 @@ def test_it_has_everything_and_needs_nothing_else(written: Path) -> None:
         "Weights of the first layer's units",
         "What hidden layer 1 makes of a digit of each class",
         "A picture of each class",
+        *(f"Right answers by {name}" for name in ("rotation", "shift", "size", "noise", "stroke")),
         "Share of right answers by the probability of the answer",
     ]
 

@@ -1,0 +1,82 @@
+"""Changed pictures are changed as their names say, and answers to them are counted."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mnist_jax.datasets import Dataset
+from mnist_jax.errors import InputError
+from mnist_jax.robustness import CHANGES, robustness
+
+KEY = jax.random.key(0)
+BY_NAME = {change.name.split(",")[0]: change for change in CHANGES}
+
+
+def changed(name: str, image: np.ndarray, amount: float) -> np.ndarray:
+    pixels = (image / 255).astype(np.float32)
+    return np.asarray(BY_NAME[name].apply(KEY, pixels, np.float32(amount)))
+
+
+def test_a_picture_is_turned_moved_and_resized_as_scipy_does(digits: Dataset) -> None:
+    image = np.asarray(digits.test.images[0])
+    pixels = image / 255
+    turned = ndimage.rotate(pixels, 20, reshape=False, order=1)
+    np.testing.assert_allclose(changed("rotation", image, 20), turned, atol=1e-5)
+    np.testing.assert_allclose(changed("shift", image, 2), ndimage.shift(pixels, (0, 2), order=1), atol=1e-5)
+    for size in (0.8, 1.2):
+        to_old = np.eye(2) / size
+        wanted = ndimage.affine_transform(pixels, to_old, 13.5 - to_old @ [13.5, 13.5], order=1)
+        np.testing.assert_allclose(changed("size", image, size), wanted, atol=1e-5)
+
+
+def test_strokes_widen_and_shrink_by_a_pixel_on_either_side() -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[5:20, 10:13] = 255
+    assert np.flatnonzero(changed("stroke", image, 1)[10]).tolist() == [9, 10, 11, 12, 13]
+    assert np.flatnonzero(changed("stroke", image, -1)[10]).tolist() == [11]
+    assert changed("stroke", image, 0.3)[10, 9] == pytest.approx(0.3)
+
+
+def test_noise_has_its_deviation_and_stays_in_range() -> None:
+    grey = np.full((28, 28), 127, np.uint8)
+    assert (changed("noise", grey, 0.1) - 127 / 255).std() == pytest.approx(0.1, rel=0.1)
+    loud = changed("noise", grey, 0.6)
+    assert (loud.min(), loud.max()) == (0, 1)
+
+
+def test_each_change_has_the_picture_as_it_is_among_its_amounts(digits: Dataset) -> None:
+    image = np.asarray(digits.test.images[3])
+    for change in CHANGES:
+        steps = np.diff(change.amounts)
+        np.testing.assert_allclose(steps, steps[0])
+        same = 1 if change.name == "size" else 0
+        assert same in change.amounts
+        np.testing.assert_allclose(changed(change.name.split(",")[0], image, same), image / 255, atol=1e-6)
+
+
+def test_right_answers_are_counted_for_each_amount(digits: Dataset) -> None:
+    images, labels = np.asarray(digits.test.images[:20]), np.asarray(digits.test.labels[:20])
+    asked = []
+
+    def says_three_where_there_is_much_ink(pictures: np.ndarray) -> np.ndarray:
+        asked.append(pictures)
+        return np.eye(10)[np.where(pictures.mean(axis=(1, 2)) > 30, 3, 0)]
+
+    curves = robustness(says_three_where_there_is_much_ink, images, labels, KEY)
+    assert [curve.name for curve in curves] == [change.name for change in CHANGES]
+    batches = iter(asked)
+    for curve in curves:
+        for amount, accuracy, picture in zip(curve.amounts, curve.accuracies, curve.pictures, strict=True):
+            batch = next(batches)
+            assert (batch.dtype, batch.shape) == (np.uint8, (20, 28, 28))
+            np.testing.assert_array_equal(batch[0], picture)
+            answers = np.where(batch.mean(axis=(1, 2)) > 30, 3, 0)
+            assert accuracy == (answers == labels).mean(), amount
+    assert len({curve.accuracies for curve in curves}) > 1
+
+
+def test_what_has_no_labels_is_refused(digits: Dataset) -> None:
+    for images, labels in ((digits.test.images[:0], []), (digits.test.images[:2], [1])):
+        with pytest.raises(InputError, match="robustness needs a label for each image; got"):
+            robustness(lambda pictures: pictures, images, np.array(labels), KEY)
