@@ -20,7 +20,10 @@ from mnist_jax.train import init_state, train_epoch
 from mnist_jax.types import Examples, Key, Params
 
 MEMORY = 2**30  # bytes that runs trained at once may take for their states and gradients
-AT_ONCE = 16  # more at once are no faster on a CPU: see bench/NOTES.md
+# On a CPU, more at once are no faster, nor are networks that keep it busy alone: convolutional ones, and
+# those with so many parameters times examples in a step. See bench/NOTES.md.
+AT_ONCE = 16
+BUSY = 2**27
 
 
 class Sweep(NamedTuple):
@@ -107,13 +110,13 @@ def fit_many(
 def suitable(config: Config) -> int:
     """How many runs to train at once.
 
-    As many as fit `MEMORY`; on a CPU no more than `AT_ONCE`, and convolutional networks, which keep it busy
-    alone, one by one.
+    As many as fit `MEMORY`; on a CPU at most `AT_ONCE`, and one by one what keeps it busy alone.
     """
     state = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
     size = sum(4 * int(leaf.size) for leaf in jax.tree.leaves(state))
-    on_cpu = 1 if isinstance(config.model, CNN) else AT_ONCE
-    most = on_cpu if jax.devices()[0].platform == "cpu" else MEMORY
+    busy = isinstance(config.model, CNN) or config.model.parameters * config.batch_size > BUSY
+    on_cpu = jax.devices()[0].platform == "cpu"
+    most = (1 if busy else AT_ONCE) if on_cpu else MEMORY
     return max(1, min(most, MEMORY // (3 * size)))  # the state, its successor, and gradients
 
 

@@ -190,11 +190,26 @@ def test_recipes_are_scored_once_each_and_every_look_is_counted(tmp_path: Path) 
         str(tmp_path),
     )
     first = run(*arguments, "--seeds", "2")
-    again = run(*arguments, "--seeds", "1")
+    again = run(*arguments, "--seeds", "1", "--first-seed", "1")
     (row,) = first["rows"]
     accuracies = [network["accuracy"] for network in row["networks"]]
     assert row["error"] == pytest.approx(1 - np.mean(accuracies))
     assert row["std"] == pytest.approx(np.std(accuracies, ddof=1))
     assert (row["looks"], again["rows"][0]["looks"]) == (2, 3)
+    assert sorted(network["seed"] for network in again["rows"][0]["networks"]) == [0, 1]
     lines = [json.loads(line) for line in (tmp_path / "test_evaluations.jsonl").read_text().splitlines()]
-    assert [line["accuracy"] for line in lines] == [*accuracies, accuracies[0]]
+    assert [line["accuracy"] for line in lines] == [
+        *accuracies,
+        again["rows"][0]["networks"][0]["accuracy"],
+    ]
+
+
+def test_recipes_are_joined_to_ensembles(tmp_path: Path) -> None:
+    arguments = ["--dataset", "digits", "--preset", "mlp-100", "--epochs", "2", "--out", str(tmp_path)]
+    alone, together = run("recipes", *arguments, "--seeds", "5", "--ensemble", "2")["rows"]
+    assert (together["preset"], together["parameters"]) == ("2 x mlp-100", 2 * alone["parameters"])
+    assert [network["seed"] for network in together["networks"]] == [0, 2]
+    assert together["looks"] == 2
+    assert together["onnx"]
+    seconds = [network["seconds"] for network in alone["networks"]]
+    assert together["seconds"] == pytest.approx(sum(seconds[:4]) / 2)

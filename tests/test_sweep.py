@@ -85,6 +85,7 @@ def test_how_many_at_once_fit() -> None:
     assert 1 <= suitable(Config(MLP((4000, 4000), ("relu", "relu")))) < 8
     assert suitable(Config(MLP((30_000,), ("relu",)))) == 1
     assert suitable(Config(CNN((3,)))) == 1  # which are slower together, on a CPU
+    assert suitable(Config(MLP((1024, 512), ("relu", "relu")), batch_size=256)) == 1
 
 
 def test_what_does_not_fit_is_refused(digits: Dataset) -> None:

@@ -1,7 +1,8 @@
-"""Train, score, export, prove: what `train` and `reproduce` have in common."""
+"""Train, score, export, prove: what commands have in common."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mnist_jax.evaluation import Evaluation
     from mnist_jax.loop import EpochRecord
     from mnist_jax.train import TrainState
+    from mnist_jax.types import Params
     from mnist_onnx.proof import Parity
 
 
@@ -79,6 +81,49 @@ def perform(
         model=model,
         parity=parity(spec, params, model, data.test.images),
     )
+
+
+class Trained(NamedTuple):
+    """One of several networks that differ in their seed alone.
+
+    Attributes:
+        seed: its own.
+        params: what was trained.
+        seconds: of training; of networks trained together, the same for each.
+        test: its score on the test set, the one look at it.
+        parity: of its ONNX file.
+    """
+
+    seed: int
+    params: "Params"
+    seconds: float
+    test: "Evaluation"
+    parity: "Parity"
+
+
+def perform_seeds(run: Run, data: "Dataset", seeds: Sequence[int]) -> "Iterator[Trained]":
+    """Does a run from each of these seeds, as many at once as suits the device; keeps nothing of it."""
+    import jax
+    import numpy as np
+
+    from mnist_jax.evaluation import evaluate
+    from mnist_jax.sweep import fit_many, suitable
+    from mnist_onnx.proof import parity
+
+    spec, group = run.config.model, suitable(run.config)
+    score = jax.jit(evaluate, static_argnums=0)
+    for first in range(0, len(seeds), group):
+        taken = seeds[first : first + group]
+        keys = jax.vmap(jax.random.key)(np.array(taken, np.uint32))
+        many = fit_many(run.config, data.train, keys=keys, hyper=run.hyper)
+        for index, seed in enumerate(taken):
+            params = many.member(index)
+            test = score(spec, params, data.test)
+            model = export_run(
+                replace(run, seed=seed), params, test_accuracy=accuracy(test), classes=data.classes
+            )
+            seconds = sum(record.seconds for record in many.histories[index])
+            yield Trained(seed, params, seconds, test, parity(spec, params, model, data.test.images))
 
 
 def load_for(run: Run, data_dir: Path | None) -> "Dataset":

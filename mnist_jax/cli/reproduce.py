@@ -94,36 +94,20 @@ def reproduce(
 
 
 def _networks(name: str, data: "Dataset", seeds: int) -> list[dict[str, Any]]:
-    """The figures of networks from seeds 0 on, trained many at once."""
-    import jax
-    import numpy as np
-
-    from mnist_jax.evaluation import evaluate
-    from mnist_jax.sweep import fit_many
-    from mnist_onnx.proof import parity
-
+    """The figures of networks from seeds 0 on."""
     recipe = PRESETS[name]
-    keys = jax.vmap(jax.random.key)(np.arange(seeds, dtype=np.uint32))
-    many = fit_many(recipe.config, data.train, keys=keys, hyper=recipe.hyper)
-    score = jax.jit(evaluate, static_argnums=0)
+    run = runs.Run(name, recipe.config, recipe.hyper, 0, data.name, data.sha256, recipe.validation_fraction)
     found = []
-    for seed, history in enumerate(many.histories):
-        params = many.member(seed)
-        test = score(recipe.config.model, params, data.test)
-        accuracy = experiment.accuracy(test)
-        run = runs.Run(
-            name, recipe.config, recipe.hyper, seed, data.name, data.sha256, recipe.validation_fraction
-        )
-        model = experiment.export_run(run, params, test_accuracy=accuracy, classes=data.classes)
-        proof = parity(recipe.config.model, params, model, data.test.images)
-        seconds = sum(record.seconds for record in history)
-        console.note(f"{name}, seed {seed}: {console.percent(accuracy)} in {seconds:.1f} s")
+    for trained in experiment.perform_seeds(run, data, range(seeds)):
+        accuracy = experiment.accuracy(trained.test)
+        told = f"{console.percent(accuracy)} in {trained.seconds:.1f} s"
+        console.note(f"{name}, seed {trained.seed}: {told}")
         found.append(
             {
-                "seed": seed,
+                "seed": trained.seed,
                 "accuracy": accuracy,
-                "seconds": round(seconds, 3),
-                "onnx": console.finite(proof._asdict()),
+                "seconds": round(trained.seconds, 3),
+                "onnx": console.finite(trained.parity._asdict()),
             }
         )
     return found
