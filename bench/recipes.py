@@ -26,7 +26,7 @@ from mnist_jax.settings import check_whole
 CLOCK = (
     "Networks trained on all training images, each scored once on all test images; mean and deviation "
     "(standard) over seeds. Seconds: of training alone, mean; of small networks, whose seeds are trained "
-    "together, a share; of an ensemble, the sum. Looks: how many of its networks have ever been scored on the "
+    "together, a share; of an ensemble, the sum. Looks: how many of its networks were ever scored on the "
     "test set for this table. Recipes were chosen on the last 10,000 training images."
 )
 LOG = "test_evaluations.jsonl"
