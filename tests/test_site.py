@@ -1,6 +1,7 @@
 """The page's files: what is served, what is written, what npm brings."""
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 from conftest import KEPT
 
+from mnist_jax import datasets, runs
 from mnist_jax.cli import main
 from mnist_jax.cli.serve import HEADERS
 from mnist_jax.cli.web import page
-from mnist_jax.errors import RuntimeUnavailableError
-from mnist_onnx import site
+from mnist_jax.errors import MnistJaxError, RuntimeUnavailableError
+from mnist_onnx import load, save, site, to_onnx
 
 
 def test_what_is_served_and_what_is_not(address: str, page_files: dict[str, bytes]) -> None:
@@ -119,6 +121,27 @@ def test_the_page_shows_probabilities_whatever_was_exported(
     logits = ["--output", "logits", "--input", "float32", "--out", str(copy / "model.onnx")]
     assert main(["export", str(copy), *logits]) == 0
     assert page(copy, None)["model.onnx"] == page_files["model.onnx"]
+
+
+def test_the_page_takes_a_file_without_its_run(
+    run_dir: Path, page_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "cache_folder", lambda: KEPT)
+    path = tmp_path / "digits.onnx"
+    shutil.copy(run_dir / runs.MODEL, path)
+    assert page(path, None) == page_files
+    spec, params = load(path)
+    known = {"dataset": "digits", "dataset_sha256": datasets.load("digits").sha256}
+    for facts, samples in (({}, 0), (known, 200)):
+        save(to_onnx(spec, params, facts=facts), path)
+        assert len(json.loads(page(path, None)["samples.json"])["labels"]) == samples
+    for name, message in (
+        ("digits", "digits must have sha256 0, as its file says; got"),
+        ("../etc", "data set must be one of"),
+    ):
+        save(to_onnx(spec, params, facts={"dataset": name, "dataset_sha256": "0"}), path)
+        with pytest.raises(MnistJaxError, match=message):
+            page(path, None)
 
 
 def test_a_visitor_who_leaves_is_no_error(address: str, capsys: pytest.CaptureFixture[str]) -> None:

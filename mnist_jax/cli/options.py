@@ -16,6 +16,12 @@ from mnist_jax.settings import Option
 RunDir = Annotated[
     Path, typer.Argument(metavar="RUN_DIR", help="A directory that `train` wrote.", show_default=False)
 ]
+RunOrFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN_DIR|FILE.onnx", help="A run, or an ONNX file that one wrote.", show_default=False
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

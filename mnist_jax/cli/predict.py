@@ -29,12 +29,7 @@ class Answer(NamedTuple):
 
 
 def predict(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN_DIR|FILE.onnx", help="A run, or an ONNX file that one wrote.", show_default=False
-        ),
-    ],
+    model: options.RunOrFile,
     pictures: Annotated[
         list[Path] | None,
         typer.Argument(metavar="IMAGE...", help="PNG, JPEG, WebP or BMP files, or folders of them."),

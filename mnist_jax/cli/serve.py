@@ -30,14 +30,14 @@ TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "applicat
 
 
 def serve(
-    run_dir: options.RunDir,
+    model: options.RunOrFile,
     port: Annotated[
         int, typer.Option(metavar="N", help="(default: any that is free)", show_default=False)
     ] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Draw digits in the browser, and watch a run's network read them.
+    """Draw digits in the browser, and watch a trained network read them.
 
     The page is served on this machine alone, until Ctrl-C. The network runs in the browser. Needs npm, once,
     for the files of onnxruntime-web.
@@ -46,7 +46,7 @@ def serve(
     """
     if not 0 <= port < 2**16:
         raise RunError(f"--port must be a whole number from 0 to {2**16 - 1}; got {port}")
-    files = page(run_dir, data_dir)
+    files = page(model, data_dir)
     try:
         server = Server((HERE, port), handler(files))
     except OSError as error:

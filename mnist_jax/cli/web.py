@@ -1,23 +1,27 @@
 """`mnist-jax web`: the page to draw on, as a folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnist_jax import runs
 from mnist_jax.cli import console, options
-from mnist_jax.errors import DatasetUnavailableError, RunError
+from mnist_jax.errors import DatasetError, DatasetUnavailableError, RunError
+
+if TYPE_CHECKING:
+    from mnist_jax.types import HeldOut
 
 
 def web(
-    run_dir: options.RunDir,
+    model: options.RunOrFile,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="A new directory, or one that `web` wrote before.")
     ] = Path("site"),
     data_dir: options.DataDir = None,
 ) -> None:
-    """Write the page to draw on, with a run's network in it, as a folder for any static host.
+    """Write the page to draw on, with a trained network in it, as a folder for any static host.
 
     Needs npm, once, for the files of onnxruntime-web.
 
@@ -25,7 +29,7 @@ def web(
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must name a directory; {out} is a file")
-    files = page(run_dir, data_dir)
+    files = page(model, data_dir)
     from mnist_jax.files import TEMPORARY, write_atomic
 
     there = [path for path in out.rglob("*") if path.is_file() and not TEMPORARY.fullmatch(path.name)]
@@ -41,22 +45,35 @@ def web(
     print(f"{out} ({len(files)} files, {total / 1e6:.1f} MB); host it anywhere")  # noqa: T201
 
 
-def page(run_dir: Path, data_dir: Path | None) -> dict[str, bytes]:
-    """The page's files, by their paths, with the network that a run has left.
+def page(model: Path, data_dir: Path | None) -> dict[str, bytes]:
+    """The page's files, by their paths, with the network of a file, or that a run has left.
 
     Raises:
-        ModelError: the run's file is damaged, or is not the one that was written.
+        ModelError: the file is damaged, or is not the one that was written.
+        DatasetError: the data set that it names is another here.
         RuntimeUnavailableError: the browser's runtime can't be had.
     """
-    run = runs.read(run_dir)
-    from mnist_jax.cli.experiment import load_for
+    if model.suffix != ".onnx":
+        runs.read(model)
     from mnist_onnx.site import site
     from mnist_onnx.storage import load_with_facts
 
-    spec, params, facts = load_with_facts(run_dir / runs.MODEL)  # which takes nothing on trust
+    spec, params, facts = load_with_facts(model if model.suffix == ".onnx" else model / runs.MODEL)
     try:
-        test = load_for(run, data_dir).test
+        test = _test_set(facts, data_dir)
     except DatasetUnavailableError as error:
         console.note(f"no random test digits on the page: {error}")
         test = None
     return site(spec, params, facts, test)
+
+
+def _test_set(facts: Mapping[str, str], data_dir: Path | None) -> "HeldOut | None":
+    """The test set of the data that a file says it was trained on, if it says so."""
+    from mnist_jax.datasets import load
+
+    if "dataset" not in facts:
+        return None
+    data = load(facts["dataset"], data_dir)
+    if data.sha256 != (expected := facts.get("dataset_sha256")):
+        raise DatasetError(f"{data.name} must have sha256 {expected}, as its file says; got {data.sha256}")
+    return data.test
