@@ -7,7 +7,7 @@ import pytest
 from mnist_jax.errors import SpecError
 from mnist_jax.networks import CNN, MLP
 from mnist_jax.optimizers import Optimizer
-from mnist_jax.presets import DEFAULT_PRESET, PRESETS, preset
+from mnist_jax.presets import DEFAULT_PRESET, NOTEBOOKS, PRESETS, preset
 from mnist_jax.specs import Config, Hyper, check_hyper, from_json, to_json
 
 # Worked out by hand: for each layer, inputs x outputs + outputs.
@@ -28,6 +28,15 @@ def test_presets_have_as_many_parameters_as_worked_out_by_hand(name: str, count:
     assert preset(name).config.model.parameters == count
 
 
+def test_the_same_networks_are_trained_better() -> None:
+    for name in NOTEBOOKS:
+        for kind in ("tuned", "deformed"):
+            better = PRESETS[f"{name}-{kind}"]
+            assert better.config.model == PRESETS[name].config.model
+            assert (better.validation_fraction, better.claim) == (0, None)
+            assert (better.config.deformation is not None) == (kind == "deformed")
+
+
 def test_the_five_presets_are_what_their_sources_say() -> None:
     rows = {
         name: (p.config.model.hidden, p.config.model.activations, p.config.model.output, p.config.epochs)
@@ -43,7 +52,7 @@ def test_the_five_presets_are_what_their_sources_say() -> None:
     }
     assert PRESETS["mlp-100"].validation_fraction == 0.2
     assert {p.config.batch_size for p in PRESETS.values() if p.claim} == {32}
-    assert {str(p.config.optimizer) for p in PRESETS.values()} == {"adam"}
+    assert {str(p.config.optimizer) for p in PRESETS.values() if p.claim} == {"adam"}
     assert dict(Config(MLP((), ())).optimizer.options) == {"b1": 0.9, "b2": 0.999, "epsilon": 1e-7}
     assert DEFAULT_PRESET == "mlp-128-64"
 

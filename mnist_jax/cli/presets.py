@@ -4,6 +4,8 @@ from mnist_jax.cli import console, options
 from mnist_jax.presets import DEFAULT_PRESET, PRESETS
 from mnist_jax.specs import to_json
 
+HEADINGS = "network", "parameters", "epochs", "batch", "deformed", "held out", "claimed"
+
 
 def presets(as_json: options.Json = False) -> None:
     """List the recipes.
@@ -26,7 +28,7 @@ def presets(as_json: options.Json = False) -> None:
     from rich.table import Column, Table
 
     name_column = Column("preset", no_wrap=True)
-    table = Table(name_column, "network", "parameters", "epochs", "batch", "held out", "claimed", box=None)
+    table = Table(name_column, *HEADINGS, box=None)
     for name, preset in PRESETS.items():
         config = preset.config
         table.add_row(
@@ -35,6 +37,7 @@ def presets(as_json: options.Json = False) -> None:
             f"{config.model.parameters:,}",
             str(config.epochs),
             str(config.batch_size),
+            "-" if config.deformation is None else "yes",
             f"{preset.validation_fraction:.0%}",
             preset.claim or "-",
         )
