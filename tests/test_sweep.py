@@ -42,6 +42,15 @@ def test_a_member_is_its_lone_run(digits: Dataset, steps: int, deformation: Defo
         assert record.validation_loss == pytest.approx(alone.history[0].validation_loss, abs=1e-5)
 
 
+def test_one_by_one_members_are_their_lone_runs_to_the_last_bit(digits: Dataset) -> None:
+    config = Config(CNN((3,)), epochs=2)
+    many = fit_many(config, digits.train, digits.validation, keys=KEYS[:2], at_once=1)
+    for i, key in enumerate(KEYS[:2]):
+        alone = fit(config, digits.train, digits.validation, key=key)
+        jax.tree.map(np.testing.assert_array_equal, many.member(i), jax.tree.map(np.asarray, alone.params))
+        assert [r.validation_loss for r in many.histories[i]] == [r.validation_loss for r in alone.history]
+
+
 def test_at_the_end_members_are_as_good_as_lone_runs(digits: Dataset) -> None:
     config = Config(SPEC, epochs=6, schedule=Schedule("cosine"))
     keys = jax.random.split(jax.random.key(1), 8)
