@@ -4,10 +4,10 @@ Recipes are chosen on validation data and committed before this is run. Every ev
 `test_evaluations.jsonl`, so that how often the test set was looked at can be counted.
 """
 
+import hashlib
 import json
 import statistics
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,27 +20,32 @@ from mnist_jax import runs
 from mnist_jax.cli import console, experiment
 from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import SpecError
-from mnist_jax.presets import PRESETS, preset
+from mnist_jax.presets import PRESETS, Preset, preset
 from mnist_jax.settings import check_whole
+from mnist_jax.specs import Config, to_json
 
 CLOCK = (
     "Networks trained on all training images, each scored once on all test images; mean and deviation "
-    "(standard) over seeds. Seconds: of training alone, mean; of small networks, whose seeds are trained "
-    "together, a share; of an ensemble, the sum. Looks: how many of its networks were ever scored on the "
-    "test set for this table. Recipes were chosen on the last 10,000 training images."
+    "(standard) over seeds. Seconds: of training alone, of one network, by itself on a machine that does "
+    "nothing else; of an ensemble, of all its members. Looks: how many of its networks were ever scored on "
+    "the test set for this table. Recipes were chosen on the last 10,000 training images."
 )
 LOG = "test_evaluations.jsonl"
+TIMED = 4  # epochs, of which the first is left out
 
 
 def recipes(
     preset_names: Annotated[
         list[str] | None, typer.Option("--preset", metavar="P", help="Which; may be repeated. (default: all)")
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Networks for each.")] = 5,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Networks for each; 0 to score none.")] = 5,
     first_seed: Annotated[int, typer.Option(metavar="N", help="The first of their seeds.")] = 0,
     ensemble: Annotated[
         int, typer.Option(metavar="K", help="Each K of them, in their order, as one ensemble, too.")
     ] = 0,
+    time_them: Annotated[
+        bool, typer.Option("--time", help="Time some epochs of each; leave the machine alone meanwhile.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Fewer, to try the benchmark out.")] = None,
     dataset: Annotated[str, typer.Option(metavar="D", help="What to train on.")] = "mnist",
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it is.")] = None,
@@ -52,41 +57,69 @@ def recipes(
 
     Example: python -m bench recipes --preset mlp-1024-512-deformed --out bench/results
     """
-    check_whole("seeds", seeds)
-    if ensemble == 1 or ensemble < 0:
-        raise SpecError(f"--ensemble must be a whole number of at least 2; got {ensemble}")
+    if seeds:
+        check_whole("seeds", seeds)
+        runs.check_seed(first_seed)
+        runs.check_seed(first_seed + seeds - 1)
+    if ensemble and (ensemble < 2 or seeds % ensemble):
+        raise SpecError(f"--ensemble must be 2 or more, and divide --seeds {seeds}; got {ensemble}")
     chosen = {name: preset(name) for name in preset_names or PRESETS}
     start_jax()
     from mnist_jax.datasets import load
 
     data = load(dataset, data_dir, validation_fraction=0.0)
     result = report.new("recipes", CLOCK) | {"dataset": data.name}
-    kept = [] if out is None else _rows(out / "recipes.json")
-    for name, recipe in chosen.items():
-        config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
-        run = runs.Run(name, config, recipe.hyper, 0, data.name, data.sha256, 0.0)
-        found: dict[str, list[dict[str, Any]]] = {}
-        for each, network in _networks(run, data, range(first_seed, first_seed + seeds), ensemble):
-            found.setdefault(each, []).append(network)
+    looks = [] if out is None else _earlier(out / LOG)
+    known = {name: _run(name, recipe, None, data) for name, recipe in PRESETS.items()}
+    known |= {name: _run(name, recipe, epochs, data) for name, recipe in chosen.items()}
+    timed = {} if out is None else _timed(out / "recipes.json")
+    for name in chosen:
+        if time_them:
+            timed[_recipe(known[name])] = _seconds(known[name], data)
+        for members, network in _networks(known[name], data, range(first_seed, first_seed + seeds), ensemble):
+            what = {"preset": name, "members": members, "recipe": _recipe(known[name]), "dataset": data.name}
+            looks.append(what | network | _when(result))
             if out is not None:
-                _append(out / LOG, {"preset": each, "dataset": data.name, **network} | _when(result))
-        for each, networks in found.items():
-            looks = _looks(out / LOG)[each] if out is not None else len(networks)
-            whole = [*networks, *_others(kept, each, networks)]
-            row = _row(each, config, 1 if each == name else ensemble, whole, looks)
-            kept = [other for other in kept if other["preset"] != each] + [row]
-        result["rows"] = kept
+                _append(out / LOG, looks[-1])
+    result["timed"], result["rows"] = timed, _table(looks, known, timed)
     report.finish(result, COLUMNS, _plot, out)
 
 
-def _networks(run: runs.Run, data: Any, seeds: range, ensemble: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each network reached, and each ensemble of so many of them, with the name of its row."""
+def _run(name: str, recipe: Preset, epochs: int | None, data: Any) -> runs.Run:
+    config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
+    return runs.Run(name, config, recipe.hyper, 0, data.name, data.sha256, 0.0)
+
+
+def _recipe(run: runs.Run) -> str:
+    """A sum over what a recipe is and is trained on, so that only networks of one are put together.
+
+    What is as usual is left out, so that it stays the same when there is more that may be otherwise.
+    """
+    usual = to_json(Config(run.config.model)) | {"model": None}
+    changed = {name: value for name, value in to_json(run.config).items() if value != usual[name]}
+    told = json.dumps([changed, run.hyper, run.dataset_sha256], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _seconds(run: runs.Run, data: Any) -> float:
+    """How long one network trains, from the median of some epochs."""
+    import jax
+
+    from mnist_jax import fit
+
+    config = replace(run.config, epochs=TIMED)
+    history = fit(config, data.train, key=jax.random.key(0), hyper=run.hyper).history
+    return run.config.epochs * statistics.median(record.seconds for record in history[1:])
+
+
+def _networks(run: runs.Run, data: Any, seeds: range, ensemble: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What each network reached, and each ensemble of so many of them; first how many they are."""
     members: list[experiment.Trained] = []
     for trained in experiment.perform_seeds(run, data, seeds):
-        yield run.preset, _network(trained.seed, trained.test, trained.seconds, trained.parity.passed)
+        yield 1, _network(trained.seed, trained.test, trained.seconds, trained.parity.passed)
         members.append(trained)
         if len(members) == ensemble:
-            yield f"{ensemble} x {run.preset}", _together(run, data, members)
+            yield ensemble, _together(run, data, members)
             members = []
 
 
@@ -106,34 +139,54 @@ def _network(seed: int, test: Any, seconds: float, proven: bool) -> dict[str, An
     return {"seed": seed, "accuracy": experiment.accuracy(test), "seconds": seconds, "onnx": proven}
 
 
-def _row(name: str, config: Any, members: int, networks: list[dict[str, Any]], looks: int) -> dict[str, Any]:
+def _table(
+    looks: list[dict[str, Any]], known: dict[str, runs.Run], timed: dict[str, float]
+) -> list[dict[str, Any]]:
+    """A row for each recipe, and each size of its ensembles; of each seed the latest network."""
+    rows = []
+    for preset_name, members in dict.fromkeys((look["preset"], look["members"]) for look in looks):
+        run = known.get(preset_name)
+        ever = [look for look in looks if (look["preset"], look["members"]) == (preset_name, members)]
+        networks: dict[int, dict[str, Any]] = {}
+        for look in reversed(ever):
+            alone = all(abs(look["seed"] - seed) >= members for seed in networks)  # no member in two of them
+            if run is not None and look["recipe"] == _recipe(run) and alone:
+                networks[look["seed"]] = look
+        if run is not None and networks:
+            rows.append(_row(run, members, [networks[seed] for seed in sorted(networks)], len(ever), timed))
+    return rows
+
+
+def _row(
+    run: runs.Run, members: int, networks: list[dict[str, Any]], looks: int, timed: dict[str, float]
+) -> dict[str, Any]:
     errors = [1 - network["accuracy"] for network in networks]
+    measured = statistics.fmean(network["seconds"] for network in networks)
+    times = "" if members == 1 else f"{members} x "
     return {
-        "preset": name,
-        "network": f"{members} x {config.model}" if members > 1 else str(config.model),
-        "parameters": members * config.model.parameters,
-        "epochs": config.epochs,
+        "preset": f"{times}{run.preset}",
+        "network": f"{times}{run.config.model}",
+        "parameters": members * run.config.model.parameters,
+        "epochs": run.config.epochs,
         "error": statistics.fmean(errors),
         "std": statistics.stdev(errors) if len(errors) > 1 else None,
         "best": min(errors),
         "worst": max(errors),
-        "seconds": statistics.fmean(network["seconds"] for network in networks),
+        "seconds": members * timed[_recipe(run)] if _recipe(run) in timed else measured,
         "onnx": all(network["onnx"] for network in networks),
         "looks": looks,
         "networks": networks,
     }
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """What an earlier table has."""
-    return list(json.loads(path.read_text())["rows"]) if path.exists() else []
+def _timed(path: Path) -> dict[str, float]:
+    """What an earlier table has timed, by recipe."""
+    return dict(json.loads(path.read_text()).get("timed", {})) if path.exists() else {}
 
 
-def _others(rows: list[dict[str, Any]], name: str, networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A recipe's networks of earlier tables, from other seeds."""
-    seeds = {network["seed"] for network in networks}
-    known = (network for row in rows if row["preset"] == name for network in row["networks"])
-    return [network for network in known if network["seed"] not in seeds]
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """Every look at the test set so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _when(result: dict[str, Any]) -> dict[str, str]:
@@ -144,11 +197,6 @@ def _append(path: Path, line: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
-
-
-def _looks(path: Path) -> Counter[str]:
-    """How often each recipe's networks were scored on the test set."""
-    return Counter(json.loads(line)["preset"] for line in path.read_text().splitlines())
 
 
 COLUMNS = (
@@ -172,4 +220,5 @@ def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
         axes.plot([row["seconds"]] * len(errors), errors, ".", color="gray", markersize=4)
         axes.plot(row["seconds"], 100 * row["error"], "o", label=row["preset"])
     axes.set(xscale="log", xlabel="seconds of training", ylabel="test error, %", title="Recipes")
-    axes.legend(fontsize="x-small")
+    if rows:
+        axes.legend(fontsize="x-small")

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from mnist_jax.checks import check_image_type
 from mnist_jax.deformations import Deformation
-from mnist_jax.models import scale
+from mnist_jax.models import check_key, scale
 from mnist_jax.networks import IMAGE_SHAPE
 from mnist_jax.types import AnyArray, Array, Key
 
@@ -37,7 +38,13 @@ def deform(deformation: Deformation, key: Key, image: Image) -> Pixels:
         deformation: how far, at most.
         key: of this image and this step.
         image: `[28, 28]`, uint8 or float32 in 0..1.
+
+    Raises:
+        InputError: the image has another shape or dtype.
+        SpecError: the key is not one typed key.
     """
+    check_key(key)
+    check_image_type(jnp.asarray(image)[None])
     pixels = scale(image)
     if deformation == Deformation(smoothness=deformation.smoothness):
         return pixels  # to the last bit

@@ -1,16 +1,21 @@
 """How training images are deformed, as a frozen value: no JAX, nothing to run."""
 
+import math
 from dataclasses import dataclass, fields
 
-from mnist_jax.settings import check_real, number
+from mnist_jax.errors import SpecError
+from mnist_jax.settings import FLOAT32_MAX, check_real, number
+
+FARTHEST = 3  # pixels; strokes are about as wide
 
 
 @dataclass(frozen=True)
 class Deformation:
     """How far an image may be moved out of shape, anew whenever it is trained on.
 
-    Each amount is drawn evenly from minus to plus what is given, for each image by itself. The bounds keep
-    labels true: past 45 degrees a 6 is on its way to a 9, and a sheared 1 to a 7 long before.
+    Each amount is drawn evenly from minus to plus what is given, for each image by itself. The bounds refuse
+    what no label survives: past 45 degrees a 6 is on its way to a 9. A 1 becomes a 7 sooner, and several
+    amounts add up: look at what training sees, in the report, before you go far beyond the presets.
 
     Attributes:
         rotate: degrees, below 45.
@@ -18,7 +23,8 @@ class Deformation:
         scale: of width and of height, each by itself, as a share, below 0.5.
         shift: pixels, across and down, below 10.
         elastic: how far the paper is crumpled: `alpha` of Simard et al. 2003, below 200; theirs was 34. The
-            standard deviation of what a pixel moves is alpha / (sigma * sqrt(12 * pi)) pixels each way.
+            standard deviation of what a pixel moves is alpha / (sigma * sqrt(12 * pi)) pixels each way, which
+            must be below 3.
         smoothness: how finely: their `sigma`, in pixels, from 2 to below 15; theirs was 4.
 
     Raises:
@@ -37,6 +43,13 @@ class Deformation:
         for name, high in highest.items():
             low = 2 if name == "smoothness" else 0
             object.__setattr__(self, name, check_real(name, getattr(self, name), low, high))
+        deviation = self.elastic / (self.smoothness * math.sqrt(12 * math.pi))
+        if deviation >= FARTHEST:
+            raise SpecError(
+                f"elastic must move pixels by a standard deviation below {FARTHEST} pixels; "
+                f"{self.elastic:g} with smoothness {self.smoothness:g} moves them by {deviation:.1f}; "
+                "use less, or smoother"
+            )
 
     def times(self, strength: float) -> "Deformation":
         """The same, every amount but the smoothness that many times as large.
@@ -44,6 +57,7 @@ class Deformation:
         Raises:
             SpecError: a number leaves its range.
         """
+        strength = check_real("strength", strength, 0, FLOAT32_MAX)
         amounts = {field.name: getattr(self, field.name) for field in fields(self)}
         smoothness = amounts.pop("smoothness")
         return Deformation(smoothness=smoothness, **{n: strength * amount for n, amount in amounts.items()})

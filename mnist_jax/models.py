@@ -4,7 +4,7 @@ The only file that imports Flax.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
 import flax.linen as nn
@@ -28,7 +28,7 @@ from mnist_jax.networks import (
     Spec,
     parts,
 )
-from mnist_jax.settings import check_one_of
+from mnist_jax.settings import check_one_of, check_real
 from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
 
 _ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -116,7 +116,13 @@ def init(spec: Spec, key: Key) -> Params:
 
 
 def ensemble_params(members: Sequence[Params]) -> Params:
-    """The parameters of an `Ensemble`, of those of its members."""
+    """The parameters of an `Ensemble`, of those of its members.
+
+    Raises:
+        SpecError: they are one network's.
+    """
+    if isinstance(members, Mapping):
+        raise SpecError("members must be several networks' parameters, in a list; got one dict")
     return {f"member_{index}": params for index, params in enumerate(members)}
 
 
@@ -137,14 +143,14 @@ def apply(
 
     Raises:
         InputError: another shape or dtype. (The range of values can't be seen while tracing.)
-        SpecError: the spec is none, the parameters are not its own, the dtype is another, or there is dropout
-            without a key.
+        SpecError: the spec is none, the parameters are not its own, the dtype is another, the dropout is none
+            below 1, or there is dropout without a key.
     """
     check_spec(spec)
     check_one_of("dtype", dtype, get_args(Dtype))
     check_params(spec, params)
     check_image_type(images)
-    if dropout:
+    if check_real("dropout", dropout, 0, 1):
         check_key(key)
     keys = None if key is None else {"dropout": key}
     network = _module(spec, dtype, dropout)

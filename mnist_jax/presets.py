@@ -27,8 +27,10 @@ class Preset(NamedTuple):
     hyper: Hyper = Hyper()
 
     def hyper_with(self, optimizer: Optimizer) -> Hyper:
-        """The recipe's numbers; with another optimiser than its own, those that suit that one."""
-        return self.hyper if optimizer == self.config.optimizer else default_hyper(optimizer)
+        """The recipe's numbers; with another optimiser than its own, the rate and decay of that one."""
+        if optimizer.name == self.config.optimizer.name:
+            return self.hyper
+        return default_hyper(optimizer)._replace(label_smoothing=self.hyper.label_smoothing)
 
 
 # After Simard et al. 2003 and Ciresan et al. 2010, and chosen on validation data: see bench/NOTES.md.

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import operator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -158,21 +157,29 @@ def read_sweep(folder: Path) -> Swept | None:
         return None
     values = read_json(folder, SWEEP)
     try:
-        rows = tuple(
-            SweptRow(
-                hyper_from_json({name: row[name] for name in Hyper._fields}),
-                tuple(math.nan if share is None else _figure(share) for share in row["accuracies"]),
-            )
-            for row in values["rows"]
-        )
-        best = operator.index(values["best"])
-        if not all(row.accuracies for row in rows) or not 0 <= best < len(rows):
-            raise ValueError("it must have a best row, and accuracies in each")
+        if values["format"] != 1:
+            raise ValueError(f"it must be of format 1; got {values['format']!r}")
+        rows = tuple(_swept(row, values["seeds"]) for row in values["rows"])
+        best = values["best"]
+        means = [sum(row.accuracies) / len(row.accuracies) for row in rows]
+        whole = [mean for mean in means if not math.isnan(mean)]
+        if type(best) is not int or not 0 <= best < len(rows) or not whole or means[best] != max(whole):
+            raise ValueError(f"its best row must be the one with the highest mean; got {best!r}")
     except KeyError as error:
         raise RunError(f"{folder / SWEEP} is damaged: it lacks {error}") from None
     except (TypeError, ValueError, SpecError) as error:
         raise RunError(f"{folder / SWEEP} is damaged: {error}") from None
     return Swept(rows, best)
+
+
+def _swept(row: Any, seeds: Any) -> SweptRow:
+    accuracies = row["accuracies"]
+    if not isinstance(accuracies, list) or not accuracies or len(accuracies) != seeds:
+        raise ValueError(f"each row must have {seeds!r} accuracies; got {accuracies!r}")
+    shares = tuple(math.nan if share is None else _figure(share) for share in accuracies)
+    if any(share > 1 for share in shares):
+        raise ValueError(f"an accuracy must be at most 1; got {accuracies!r}")
+    return SweptRow(hyper_from_json({name: row[name] for name in Hyper._fields}), shares)
 
 
 def _history(folder: Path, epochs: int) -> "tuple[EpochRecord, ...]":

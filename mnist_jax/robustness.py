@@ -10,8 +10,9 @@ import numpy as np
 from jax import lax
 
 from mnist_jax.augment import Image, Pixels, affine, sample
+from mnist_jax.checks import check_images, check_labels
 from mnist_jax.errors import InputError
-from mnist_jax.models import scale
+from mnist_jax.models import check_key, scale
 from mnist_jax.types import Key
 
 
@@ -91,10 +92,14 @@ def robustness(
         key: of the noise.
 
     Raises:
-        InputError: there is no image, or there are not as many labels.
+        InputError: images or labels are not what they must be, or there are none.
+        SpecError: the key is not one typed key.
     """
-    if not len(images) or len(images) != len(labels):
-        raise InputError(f"robustness needs a label for each image; got {len(labels)} for {len(images)}")
+    check_images(images)
+    check_labels(labels, len(images))
+    check_key(key)
+    if not len(images):
+        raise InputError("robustness needs at least one image; got none")
     pictures = np.asarray(jax.jit(_changed)(jax.random.split(key, len(images)), images))
     return [
         Curve(

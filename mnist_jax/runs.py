@@ -81,7 +81,7 @@ def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]
     except OSError as error:
         raise _unwritable(folder, error) from None
     check_new(folder)
-    with _hold(folder):
+    with hold(folder):
         check_new(folder)  # what was empty a moment ago may have been taken and left since
         try:
             write_config(folder, run, versions)
@@ -102,7 +102,7 @@ def reopen(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process is at work in it, or it cannot be written.
     """
-    with _hold(folder):
+    with hold(folder):
         for path in temporaries(folder):
             if path.name.split(".")[1] in OURS:
                 path.unlink()
@@ -110,8 +110,12 @@ def reopen(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _hold(folder: Path) -> Iterator[None]:
-    """Keeps other processes out; the system lets go when this one ends, however it ends."""
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a directory; the system lets go when this one ends, however it ends.
+
+    Raises:
+        RunError: another process is at work in it, or it cannot be written.
+    """
     import filelock
 
     lock = filelock.FileLock(folder / LOCK, timeout=0)

@@ -84,16 +84,18 @@ def fit_many(
     run_epoch = jax.jit(mapped(functools.partial(train_epoch, config), (0, 0, None)), donate_argnums=1)
     score = jax.jit(mapped(functools.partial(evaluate, config.model), (0, None)))
 
-    parameters, histories = [], []
+    parameters, histories, run = [], [], None
     for first in range(0, count, group):
         # The last group is as large as the others, so that one program does; what is too much is left out.
         rows = np.minimum(np.arange(first, first + group), count - 1)
         kept = min(group, count - first)
         numbers, state = jax.tree.map(lambda leaf, rows=rows: leaf[rows], hyper), start_all(keys[rows])
         history: list[list[EpochRecord]] = [[] for _ in range(kept)]
+        if run is None:  # before the first epoch, whose seconds are of training alone
+            run = run_epoch.lower(numbers, state, train).compile()
         for epoch in range(1, config.epochs + 1):
             start = time.perf_counter()
-            state, steps = jax.block_until_ready(run_epoch(numbers, state, train))
+            state, steps = jax.block_until_ready(run(numbers, state, train))
             seconds = (time.perf_counter() - start) / kept
             scores = None if validation is None else score(state.eval_params, validation)
             records = [record_of(epoch, _of_run(i, steps), _of_run(i, scores), seconds) for i in range(kept)]
@@ -151,7 +153,12 @@ def _spread(hyper: Hyper, count: int) -> Hyper:
         raise SpecError(f"hyper must be a Hyper; got {hyper!r}")
     columns = []
     for name, value in hyper._asdict().items():
-        numbers = np.asarray(value)
+        try:
+            numbers = np.asarray(value, float)
+        except (TypeError, ValueError):
+            raise SpecError(
+                f"{name} must be one number, or one for each run [{count}]; got {value!r}"
+            ) from None
         if numbers.shape not in ((), (count,)):
             raise SpecError(
                 f"{name} must be one number, or one for each run [{count}]; got {list(numbers.shape)}"

@@ -1,6 +1,7 @@
 """Deformed images are what SciPy makes of the same displacement; the displacement is what its papers say."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from mnist_jax.augment import deform, displace, sample
 from mnist_jax.datasets import Dataset
 from mnist_jax.deformations import Deformation
-from mnist_jax.errors import SpecError
+from mnist_jax.errors import MnistJaxError, SpecError
 from mnist_jax.loop import fit
-from mnist_jax.networks import MLP
+from mnist_jax.models import apply, init
+from mnist_jax.networks import CNN, MLP
 from mnist_jax.specs import Config, default_hyper, from_json, to_json
 from mnist_jax.train import init_state, train_epoch, train_step
 from mnist_jax.types import Examples
@@ -30,7 +32,7 @@ def moved(deformation: Deformation) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "deformation", [ALL, Deformation(shift=9), Deformation(elastic=150, smoothness=2)], ids=str
+    "deformation", [ALL, Deformation(shift=9), Deformation(elastic=36, smoothness=2)], ids=str
 )
 def test_sampling_is_scipys(deformation: Deformation) -> None:
     for key in KEYS[:20]:
@@ -164,11 +166,56 @@ def test_a_config_with_a_deformation_comes_back_from_json() -> None:
         from_json({**to_json(config), "deformation": {"rotate": 3}})
 
 
+def test_height_and_width_are_stretched_each_by_itself() -> None:
+    keys = jax.random.split(jax.random.key(0), 50)
+    rows, columns = jax.vmap(functools.partial(displace, Deformation(scale=0.2)))(keys)
+    tall, wide = rows[:, 1, 0] - rows[:, 0, 0], columns[:, 0, 1] - columns[:, 0, 0]
+    assert abs(np.corrcoef(tall, wide)[0, 1]) < 0.4
+    for stretched in (tall, wide):
+        assert 0.8 <= stretched.min() < 0.85
+        assert 1.15 < stretched.max() <= 1.2
+
+
+def test_shear_leans_by_the_tangent_of_its_angle() -> None:
+    keys = jax.random.split(jax.random.key(0), 300)
+    _, columns = jax.vmap(functools.partial(displace, Deformation(shear=44)))(keys)
+    steepest = float(abs(columns[:, 1, 0] - columns[:, 0, 0]).max())
+    assert math.tan(math.radians(43)) < steepest <= math.tan(math.radians(44)) + 1e-5
+
+
+def test_dropout_leaves_out_what_convolutions_give(digits: Dataset) -> None:
+    spec = CNN((4,))  # without a dense layer
+    params, images = init(spec, jax.random.key(0)), digits.test.images[:5]
+    dropped = [apply(spec, params, images, dropout=0.5, key=jax.random.key(seed)) for seed in (1, 2)]
+    assert not np.allclose(dropped[0], dropped[1])
+    for dropout in (1.0, -0.1):
+        with pytest.raises(SpecError, match=r"dropout must be a number.*; got"):
+            apply(spec, params, images, dropout=dropout, key=jax.random.key(0))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_image_and_no_key_is_refused() -> None:
+    deformation, image = Deformation(rotate=5), np.zeros((28, 28), np.uint8)
+    for key, wrong, message in (
+        (jax.random.key(0), np.zeros((2, 28, 28), np.uint8), "images must be an array of shape"),
+        (jax.random.key(0), image.astype(np.int32), "images must be uint8"),
+        (jax.random.PRNGKey(0), image, "key must be one typed key"),
+    ):
+        with pytest.raises(MnistJaxError, match=message):
+            deform(deformation, key, wrong)
+
+
 def test_a_deformation_may_be_gentler_as_a_whole() -> None:
     half = Deformation(rotate=10, scale=0.2, elastic=30, smoothness=5).times(0.5)
     assert half == Deformation(rotate=5, scale=0.1, elastic=15, smoothness=5)
     with pytest.raises(SpecError, match="rotate must be a number below 45, at least 0; got 50"):
         Deformation(rotate=10).times(5)
+    with pytest.raises(SpecError, match="strength must be a number, at least 0; got 'a'"):
+        Deformation().times("a")  # type: ignore[arg-type]
+    with pytest.raises(
+        SpecError, match=r"below 3 pixels; 199 with smoothness 2 moves them by 16\.2; use less"
+    ):
+        Deformation(elastic=199, smoothness=2)
 
 
 def test_a_deformation_is_written_as_it_is_typed() -> None:

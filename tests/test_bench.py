@@ -177,39 +177,61 @@ def test_freehand_counts_what_a_network_reads(run_dir: Path, tmp_path: Path) -> 
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
 
 
+RECIPE = ("recipes", "--dataset", "digits", "--preset", "mlp-100", "--epochs")
+
+
 def test_recipes_are_scored_once_each_and_every_look_is_counted(tmp_path: Path) -> None:
-    arguments = (
-        "recipes",
-        "--dataset",
-        "digits",
-        "--preset",
-        "mlp-100",
-        "--epochs",
-        "1",
-        "--out",
-        str(tmp_path),
-    )
-    first = run(*arguments, "--seeds", "2")
-    again = run(*arguments, "--seeds", "1", "--first-seed", "1")
+    out = ("--out", str(tmp_path))
+    first = run(*RECIPE, "1", *out, "--seeds", "2")
+    again = run(*RECIPE, "1", *out, "--seeds", "2", "--first-seed", "1")
     (row,) = first["rows"]
     accuracies = [network["accuracy"] for network in row["networks"]]
     assert row["error"] == pytest.approx(1 - np.mean(accuracies))
     assert row["std"] == pytest.approx(np.std(accuracies, ddof=1))
-    assert (row["looks"], again["rows"][0]["looks"]) == (2, 3)
-    assert sorted(network["seed"] for network in again["rows"][0]["networks"]) == [0, 1]
+    assert (row["looks"], again["rows"][0]["looks"]) == (2, 4)
+    assert [network["seed"] for network in again["rows"][0]["networks"]] == [0, 1, 2]
     lines = [json.loads(line) for line in (tmp_path / "test_evaluations.jsonl").read_text().splitlines()]
-    assert [line["accuracy"] for line in lines] == [
-        *accuracies,
-        again["rows"][0]["networks"][0]["accuracy"],
-    ]
+    assert [line["seed"] for line in lines] == [0, 1, 1, 2]
+    assert [line["accuracy"] for line in lines[:2]] == accuracies
+
+    (other,) = run(*RECIPE, "2", *out, "--seeds", "1")["rows"]  # another recipe, of the same name
+    assert (other["epochs"], other["looks"], len(other["networks"])) == (2, 5, 1)
 
 
 def test_recipes_are_joined_to_ensembles(tmp_path: Path) -> None:
-    arguments = ["--dataset", "digits", "--preset", "mlp-100", "--epochs", "2", "--out", str(tmp_path)]
-    alone, together = run("recipes", *arguments, "--seeds", "5", "--ensemble", "2")["rows"]
+    out = ("--out", str(tmp_path))
+    alone, together = run(*RECIPE, "2", *out, "--seeds", "4", "--ensemble", "2")["rows"]
     assert (together["preset"], together["parameters"]) == ("2 x mlp-100", 2 * alone["parameters"])
     assert [network["seed"] for network in together["networks"]] == [0, 2]
     assert together["looks"] == 2
     assert together["onnx"]
-    seconds = [network["seconds"] for network in alone["networks"]]
-    assert together["seconds"] == pytest.approx(sum(seconds[:4]) / 2)
+    assert together["seconds"] == pytest.approx(2 * alone["seconds"])
+    _, shifted = run(*RECIPE, "2", *out, "--seeds", "2", "--first-seed", "1", "--ensemble", "2")["rows"]
+    assert [network["seed"] for network in shifted["networks"]] == [1]  # shares a member with both before
+
+
+def test_recipes_are_timed_without_a_look_at_the_test_set(tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path))
+    timed = run(*RECIPE, "3", *out, "--seeds", "0", "--time")
+    assert timed["rows"] == []
+    assert not (tmp_path / "test_evaluations.jsonl").exists()
+    (seconds,) = timed["timed"].values()
+    assert 0 < seconds < 60
+    (row,) = run(*RECIPE, "3", *out, "--seeds", "1")["rows"]
+    assert row["seconds"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seeds", "3", "--ensemble", "2"], "--ensemble must be 2 or more, and divide --seeds 3; got 2"),
+        (["--first-seed", "-1"], "seed must be a whole number from 0"),
+        (["--first-seed", "4294967295", "--seeds", "2"], "seed must be a whole number from 0"),
+        (["--seeds", "-1"], "seeds must be a whole number"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(words: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "bench", *RECIPE, "1", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr

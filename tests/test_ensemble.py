@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from mutants import as_numpy, edit
 
+import mnist_onnx
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import SpecError
@@ -61,6 +63,12 @@ def test_its_logits_are_the_mean_of_its_members(digits: Dataset) -> None:
     fresh = init(MIXED, KEY)
     assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, params)
     assert not np.array_equal(*(fresh[f"member_{i}"]["Dense_0"]["kernel"] for i in (0, 2)))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_one_networks_parameters_are_no_ensembles() -> None:
+    with pytest.raises(SpecError, match="several networks' parameters, in a list; got one dict"):
+        ensemble_params(init(SMALL, KEY))  # type: ignore[arg-type]
 
 
 def test_hidden_layers_are_those_of_its_members_in_order(digits: Dataset) -> None:
@@ -166,6 +174,22 @@ def test_runs_become_one_file(
     assert f"member     {other}: test" in said
     assert "equals JAX: 297 images" in said
 
+    words = ["verify", str(out), "--run", str(run_dir)]
+    assert main([*words, "--run", str(other)]) == 0
+    assert "equals JAX: 297 images" in capsys.readouterr().out
+    assert main(words) == 2
+    assert "an ensemble needs --run for each of its members" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_proven_is_not_written(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out = Path(shutil.copytree(run_dir, tmp_path / "other")), tmp_path / "all.onnx"
+    monkeypatch.setattr(mnist_onnx, "parity", lambda *a, **k: parity(*a, **k)._replace(passed=False))
+    assert main(["ensemble", str(run_dir), str(other), "--out", str(out)]) == 1
+    assert "nothing was written: the file does not answer as it must" in capsys.readouterr().err
+    assert not out.exists()
+
 
 def test_what_was_held_out_from_one_alone_is_no_score(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -194,9 +218,12 @@ def test_what_cannot_be_joined_is_refused(
     other = tmp_path / "other"
     assert main(["train", "--preset", "mlp-100-sigmoid", "--dataset", "digits", "--epochs", "1",
                  "--out", str(other)]) == 0  # fmt: skip
+    (tmp_path / "mine.json").write_text("{}")
     for out, message in (
-        ("model.txt", "--out must name a .onnx file in a directory that exists; got"),
-        ("none/model.onnx", "--out must name a .onnx file in a directory that exists; got"),
+        ("model.txt", "--out must name a .onnx file; got"),
+        ("none/model.onnx", "--out must name a file in a directory that exists; got"),
+        ("other/model.onnx", "--out must not be another run's own file; got"),
+        ("mine.onnx", "mine.json would be overwritten, which describes no ONNX file"),
         ("model.onnx", "members must have the same output; got sigmoid and softmax"),
     ):
         assert main(["ensemble", str(run_dir), str(other), "--out", str(tmp_path / out)]) == 2

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from mnist_jax.datasets import Dataset
-from mnist_jax.errors import InputError
+from mnist_jax.errors import MnistJaxError
 from mnist_jax.robustness import CHANGES, robustness
 
 KEY = jax.random.key(0)
@@ -76,7 +76,15 @@ def test_right_answers_are_counted_for_each_amount(digits: Dataset) -> None:
     assert len({curve.accuracies for curve in curves}) > 1
 
 
-def test_what_has_no_labels_is_refused(digits: Dataset) -> None:
-    for images, labels in ((digits.test.images[:0], []), (digits.test.images[:2], [1])):
-        with pytest.raises(InputError, match="robustness needs a label for each image; got"):
-            robustness(lambda pictures: pictures, images, np.array(labels), KEY)
+@pytest.mark.usefixtures("unchecked")
+def test_what_cannot_be_asked_is_refused(digits: Dataset) -> None:
+    images, labels = np.asarray(digits.test.images[:2]), np.array([1, 2])
+    for arguments, message in (
+        ((images[:0], labels[:0], KEY), "robustness needs at least one image; got none"),
+        ((images, labels[:1], KEY), "labels must be an array with one entry for each of 2 images"),
+        ((images[:, :20, :20], labels, KEY), r"images must be an array of shape \[batch, 28, 28\]"),
+        ((images.astype(np.int64), labels, KEY), "images must be uint8"),
+        ((images, labels, 0), "key must be one typed key"),
+    ):
+        with pytest.raises(MnistJaxError, match=message):
+            robustness(lambda pictures: pictures, *arguments)

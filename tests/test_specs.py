@@ -37,6 +37,12 @@ def test_the_same_networks_are_trained_better() -> None:
             assert (better.config.deformation is not None) == (kind == "deformed")
 
 
+def test_another_optimizer_has_its_own_rate_and_decay_and_the_recipes_smoothing() -> None:
+    recipe = PRESETS["mlp-128-64-tuned"]
+    assert recipe.hyper_with(Optimizer("adamw", {"b1": 0.8})) == recipe.hyper
+    assert recipe.hyper_with(Optimizer("sgd")) == (1e-2, 0.0, recipe.hyper.label_smoothing)
+
+
 def test_the_five_presets_are_what_their_sources_say() -> None:
     rows = {
         name: (p.config.model.hidden, p.config.model.activations, p.config.model.output, p.config.epochs)

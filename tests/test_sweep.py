@@ -10,6 +10,7 @@ import pytest
 
 from mnist_jax import results, runs
 from mnist_jax.cli import main
+from mnist_jax.cli.sweep import _row
 from mnist_jax.datasets import Dataset
 from mnist_jax.deformations import Deformation
 from mnist_jax.errors import InputError, SpecError
@@ -19,6 +20,7 @@ from mnist_jax.optimizers import Schedule
 from mnist_jax.specs import Config, Hyper
 from mnist_jax.sweep import fit_many, suitable
 from mnist_jax.types import Examples
+from mnist_onnx import proof
 
 SPEC = MLP((12,), ("relu",))
 KEYS = jax.random.split(jax.random.key(0), 5)
@@ -151,6 +153,20 @@ def test_the_command_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert html.count("<td>2 of 2 diverged</td>") == 2
 
 
+def test_a_combination_of_which_one_run_diverged_has_no_mean() -> None:
+    row = _row(Hyper(), [0.9, 0.8, 0.97])
+    assert (row["mean"], row["std"]) == (pytest.approx(0.89), pytest.approx(np.std([0.9, 0.8, 0.97], ddof=1)))
+    assert _row(Hyper(), [0.9, None, 0.97])["mean"] is None
+    assert _row(Hyper(), [0.9])["std"] is None
+
+
+def test_a_file_that_is_not_proven_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = proof.parity
+    monkeypatch.setattr(proof, "parity", lambda *a, **k: real(*a, **k)._replace(passed=False))
+    assert main([*SWEEP, "--out", str(tmp_path / "best")]) == 1
+    assert not runs.read_metrics(tmp_path / "best")["onnx"]["passed"]
+
+
 def test_its_table_says_what_diverged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SWEEP, "--learning-rate", "3e-3,3e38", "--out", str(tmp_path / "best")]) == 0
     out = capsys.readouterr().out
@@ -192,8 +208,26 @@ def test_a_directory_in_use_is_left_alone(run_dir: Path, capsys: pytest.CaptureF
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
 
 
+def swept(accuracies: object = (0.9, 0.8), **changes: object) -> str:
+    """A sweep's file with two rows, the first better."""
+    rows = [{**Hyper()._asdict(), "accuracies": found} for found in (accuracies, [0.1, 0.2])]
+    return json.dumps({"format": 1, "seeds": 2, "best": 0, "rows": rows, **changes})
+
+
+def test_a_sweep_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(swept())
+    assert results.read_sweep(tmp_path) == results.Swept(
+        (results.SweptRow(Hyper(), (0.9, 0.8)), results.SweptRow(Hyper(), (0.1, 0.2))), 0
+    )
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"rows": [], "best": 0}', '{"rows": [{}], "best": 0}', '{"rows": 3}']
+    "text",
+    [
+        *["", "[]", "{}", '{"rows": 3}'],
+        *(swept(rows=[], best=0), swept(rows=[{}]), swept(format=2), swept(best=1), swept(best=True)),
+        *(swept([5.0, 3.0]), swept([0.9]), swept("00"), swept({"0": 1, "1": 1}), swept([None, 0.9])),
+    ],
 )
 def test_a_damaged_sweep_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(text)

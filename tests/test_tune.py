@@ -27,12 +27,27 @@ def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.Capt
     assert run.config.deformation is not None
     assert run.config.deformation.rotate == 15 * first["search"]["settings"]["deformation"]
     assert results.read(out / "run").accuracy == first["test"]["accuracy"]
+    with closing(sqlite3.connect(out / "study.db")) as file:
+        values = [value for (value,) in file.execute("SELECT value FROM trial_values ORDER BY trial_id")]
+    assert values[0] != values[1]
+    assert first["search"]["best"] == values.index(max(values))
 
     assert main([*TUNE, "--trials", "3", "--out", str(out)]) == 2
-    assert "run must not be there yet; move it away to search on" in capsys.readouterr().err
+    assert f"move it away to search on, or go on with it: mnist-jax train --resume {out / 'run'}" in (
+        capsys.readouterr().err
+    )
     (out / "run").rename(tmp_path / "kept")
-    assert main([*TUNE[:-1], "3", "--trials", "3", "--out", str(out)]) == 2
-    assert "has a search with epochs 2; got 3; name another directory" in capsys.readouterr().err
+    for words, said in (
+        (["--epochs", "3"], "has a search with epochs 2; got 3; name another directory"),
+        (["--seed", "5"], "has a search with seed 0; got 5; name another directory"),
+        (["--validation-fraction", "0.3"], "has a search with validation_fraction 0.16"),
+        (["--dataset", "fake"], "data set must be one of"),
+    ):
+        assert main([*TUNE, "--trials", "3", *words, "--out", str(out)]) == 2
+        assert said in capsys.readouterr().err
+    with runs.hold(out):
+        assert main([*TUNE, "--trials", "3", "--out", str(out)]) == 2
+    assert "another process is at work in it" in capsys.readouterr().err
     assert main([*TUNE, "--trials", "3", "--out", str(out), "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["search"]["trials"] == 3
@@ -72,6 +87,29 @@ def test_somebody_elses_directory_or_file_is_left_alone(
     (tmp_path / "study.db").write_text("junk")
     assert main([*TUNE, "--out", str(tmp_path)]) == 2
     assert "study.db must be a search that tune wrote; " in capsys.readouterr().err
+    (tmp_path / "study.db").unlink()
+    with closing(sqlite3.connect(tmp_path / "study.db")) as file:
+        file.execute("CREATE TABLE mine (a)")
+    before = (tmp_path / "study.db").read_bytes()
+    assert main([*TUNE, "--out", str(tmp_path)]) == 2
+    assert "study.db must be a search that tune wrote; it is another database" in capsys.readouterr().err
+    assert (tmp_path / "study.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("place", [5_000, 20_000, 60_000])
+def test_a_damaged_search_is_one_line(place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "tuned"
+    assert main([*TUNE[:-1], "1", "--trials", "1", "--seed", str(2**32 - 1), "--out", str(out)]) == 0
+    (out / "run").rename(tmp_path / "kept")
+    good = (out / "study.db").read_bytes()
+    (out / "study.db").write_bytes(good[:place] + b"\xff" * 6000 + good[place + 6000 :])
+    capsys.readouterr()
+    command = [*TUNE[:-1], "1", "--trials", "2", "--seed", str(2**32 - 1), "--out", str(out)]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "study.db must be a search that tune wrote; " in line
+    (out / "study.db").write_bytes(good)
+    assert main(command) == 0  # though the seed of what goes on is past the largest
 
 
 def test_without_optuna_it_says_what_to_install(

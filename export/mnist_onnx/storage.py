@@ -40,15 +40,24 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
     facts = {entry.key: entry.value for entry in model.metadata_props}
     if "parameters_sha256" not in facts:
         raise ModelError("a model to save must be one that to_onnx has built; got another")
+    check_free(path)
+    data = model.SerializeToString(deterministic=True)
+    write_atomic(path, data)
+    card = describe(model, path.name, data)
+    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def check_free(path: Path) -> None:
+    """Checks that the `.json` beside a file is one that `save` has written, if there is one.
+
+    Raises:
+        ModelError: it is something else.
+    """
     card_path = path.with_suffix(".json")
     if card_path.exists() and not _is_card(card_path):
         raise ModelError(
             f"{card_path} would be overwritten, which describes no ONNX file; choose another name"
         )
-    data = model.SerializeToString(deterministic=True)
-    write_atomic(path, data)
-    card = describe(model, path.name, data)
-    write_atomic(card_path, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
 
 
 def describe(model: ModelProto, name: str, data: bytes) -> dict[str, Any]:
@@ -115,7 +124,9 @@ def load_with_facts(path: str | PathLike[str]) -> tuple[Spec, dict[str, Any], di
             classes=json.loads(facts["labels"]),
             facts={key: value for key, value in facts.items() if key not in OURS},
         )
-    except (KeyError, ValueError, TypeError, RecursionError) as error:  # SpecError among them
+    except KeyError as error:
+        raise ModelError(f"{name} is damaged: it lacks {error}") from None
+    except (ValueError, TypeError, RecursionError) as error:  # SpecError among them
         raise ModelError(f"{name} is damaged: {' '.join(str(error).split())}") from None
     told = {entry.key: entry.value for entry in again.metadata_props}
     again.producer_version = model.producer_version  # an older one has written the same

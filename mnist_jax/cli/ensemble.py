@@ -7,8 +7,7 @@ import typer
 
 from mnist_jax import runs
 from mnist_jax.cli import console, options
-from mnist_jax.cli.experiment import accuracy, load_for, load_params, read_together, summary
-from mnist_jax.errors import ModelError
+from mnist_jax.cli.experiment import accuracy, load_for, load_together, read_together, summary
 from mnist_jax.networks import Ensemble
 
 
@@ -30,10 +29,9 @@ def ensemble(
 
     Example: mnist-jax ensemble runs/first runs/second runs/third --out ensemble.onnx
     """
-    if out.suffix != ".onnx" or out.is_dir() or not out.parent.is_dir():
-        raise ModelError(f"--out must name a .onnx file in a directory that exists; got {out}")
+    out = options.onnx(out)
     asked = read_together("ensemble", run_dirs)
-    spec = Ensemble(tuple(run.config.model for run in asked))
+    Ensemble(tuple(run.config.model for run in asked))  # at once, since loading takes longer
 
     from mnist_jax.cli.process import start_jax
 
@@ -42,9 +40,8 @@ def ensemble(
 
     import mnist_onnx
     from mnist_jax.evaluation import evaluate
-    from mnist_jax.models import ensemble_params
 
-    params = ensemble_params([load_params(*each) for each in zip(run_dirs, asked, strict=True)])
+    spec, params = load_together(run_dirs, asked)
     data = load_for(asked[0], data_dir)
     score = jax.jit(evaluate, static_argnums=0)
     test = score(spec, params, data.test)

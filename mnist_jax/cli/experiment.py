@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.cli import console
 from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, DivergenceError, RunError
+from mnist_jax.networks import Ensemble
 from mnist_jax.runs import CHECKPOINT, Run, read, to_json
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
     from mnist_jax.evaluation import Evaluation
     from mnist_jax.loop import EpochRecord
+    from mnist_jax.networks import Spec
     from mnist_jax.train import TrainState
     from mnist_jax.types import Params
     from mnist_onnx.proof import Parity
@@ -186,6 +188,21 @@ def load_params(folder: Path, run: Run) -> dict[str, Any]:
     params, metadata = checkpoint.load_params(folder / CHECKPOINT)
     check_origin(folder / CHECKPOINT, metadata, run)
     return params
+
+
+def load_together(folders: Sequence[Path], runs: Sequence[Run]) -> "tuple[Spec, Params]":
+    """The network of a run, or of several the ensemble.
+
+    Raises:
+        CheckpointError: as `load_params`.
+        SpecError: their networks have several outputs.
+    """
+    from mnist_jax.models import ensemble_params
+
+    params = [load_params(folder, run) for folder, run in zip(folders, runs, strict=True)]
+    if len(runs) == 1:
+        return runs[0].config.model, params[0]
+    return Ensemble(tuple(run.config.model for run in runs)), ensemble_params(params)
 
 
 def check_origin(path: Path, metadata: dict[str, Any], run: Run) -> None:

@@ -47,6 +47,8 @@ def export(
     Example: mnist-jax export runs/my-run --input float32 --output logits
     """
     run = runs.read(run_dir)
+    if out is not None:
+        out = options.onnx(out, run_dir)
 
     import mnist_onnx
     from mnist_jax.cli.experiment import export_run, load_params

@@ -11,6 +11,7 @@ from mnist_jax.deformations import Deformation
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import Optimizer, Schedule
 from mnist_jax.pages import GENERATOR
+from mnist_jax.runs import CONFIG, MODEL
 from mnist_jax.settings import Option
 
 RunDir = Annotated[
@@ -55,6 +56,28 @@ def check_to_choose_by(validation_fraction: float) -> None:
     """
     if not validation_fraction:
         raise SpecError("--validation-fraction must be above 0, since the best is chosen by it; got 0")
+
+
+def onnx(path: Path, run_dir: Path | None = None) -> Path:
+    """Where an ONNX file is to be written: at once, so that no work is done in vain.
+
+    Raises:
+        RunError: it can't be; or it is the file of another run than `run_dir`.
+        ModelError: the .json beside it is somebody else's.
+    """
+    from mnist_onnx.storage import check_free
+
+    if path.suffix != ".onnx":
+        raise RunError(f"--out must name a .onnx file; got {path}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise RunError(f"--out must name a file in a directory that exists; got {path}")
+    if not os.access(path.parent, os.W_OK):
+        raise RunError(f"--out must name a file in a directory that can be written; got {path}")
+    own = run_dir is not None and path.parent.resolve() == run_dir.resolve()
+    if path.name == MODEL and (path.parent / CONFIG).exists() and not own:
+        raise RunError(f"--out must not be another run's own file; got {path}; choose another name")
+    check_free(path)
+    return path
 
 
 def page(path: Path) -> Path:

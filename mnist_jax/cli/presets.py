@@ -17,6 +17,7 @@ def presets(as_json: options.Json = False) -> None:
             {
                 name: {
                     **to_json(preset.config),
+                    "hyper": preset.hyper._asdict(),
                     "parameters": preset.config.model.parameters,
                     "validation_fraction": preset.validation_fraction,
                     "claim": preset.claim,

@@ -125,6 +125,7 @@ def _row(name: str, networks: list[dict[str, Any]]) -> dict[str, Any]:
         "network": str(recipe.config.model),
         "parameters": recipe.config.model.parameters,
         "config": to_json(recipe.config),
+        "hyper": recipe.hyper._asdict(),
         "validation_fraction": recipe.validation_fraction,
         "claim": recipe.claim,
         "mean": mean,

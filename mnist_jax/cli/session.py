@@ -1,10 +1,13 @@
 """One training run in its directory: where it begins, what it leaves after each epoch and at its end."""
 
 import functools
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, interrupts, progress
@@ -157,6 +160,16 @@ def _metrics(run: runs.Run, outcome: Outcome, seconds: float, versions: dict[str
         "versions": versions,
         "onnx": console.finite(outcome.parity._asdict()),
     }
+
+
+def conclude(folder: Path, run: runs.Run, outcome: Outcome) -> None:
+    """Says how a stopped run goes on; ends with exit code 1 where the ONNX file is not proven."""
+    done = len(outcome.history)
+    if done < run.config.epochs:
+        how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
+        console.note(f"stopped after {done} of {run.config.epochs} epochs; go on with: {how}")
+    if not outcome.parity.passed:
+        raise typer.Exit(1)
 
 
 def show(folder: Path, metrics: dict[str, Any]) -> None:

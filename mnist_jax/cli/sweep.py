@@ -96,12 +96,16 @@ def sweep(
         "rows": rows,
     }
     run = runs.Run(preset_name, config, combinations[best], 0, data.name, data.sha256, validation_fraction)
-    metrics = _keep(folder, run, data, found, started)
+    versions = machine.versions()
+    with runs.claim(folder, run, versions):
+        write_atomic(folder / SWEEP, (json.dumps(found, indent=2) + "\n").encode())
+        outcome, metrics = session.complete(folder, run, data, versions, started)
     if as_json:
         console.print_json({"run": str(folder), "sweep": found, **metrics})
     else:
         _show(found)
         session.show(folder, metrics)
+    session.conclude(folder, run, outcome)
 
 
 def _numbers(name: str, text: str | None, usual: float) -> list[float]:
@@ -122,7 +126,7 @@ def _train(config: Config, combinations: list[Hyper], seeds: int, data: "Dataset
     from mnist_jax.sweep import fit_many
 
     count = len(combinations) * seeds
-    console.note(f"{count} runs of {config.model}, {config.epochs} epochs each")
+    console.note(f"{count} runs of {config.model}, epochs each: {config.epochs}")
     keys = jax.vmap(jax.random.key)(np.tile(np.arange(seeds, dtype=np.uint32), len(combinations)))
     hyper = Hyper(*(np.repeat(column, seeds) for column in zip(*combinations, strict=True)))
 
@@ -157,17 +161,6 @@ def _row(hyper: Hyper, accuracies: list[float | None]) -> dict[str, Any]:
         "mean": statistics.fmean(good) if whole else None,
         "std": statistics.stdev(good) if whole and len(good) > 1 else None,
     }
-
-
-def _keep(
-    folder: Path, run: runs.Run, data: "Dataset", found: dict[str, Any], started: float
-) -> dict[str, Any]:
-    """Trains the winner into its run directory; gives its metrics."""
-    versions = machine.versions()
-    with runs.claim(folder, run, versions):
-        write_atomic(folder / SWEEP, (json.dumps(found, indent=2) + "\n").encode())
-        _, metrics = session.complete(folder, run, data, versions, started)
-    return metrics
 
 
 def _show(found: dict[str, Any]) -> None:

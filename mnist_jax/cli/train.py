@@ -1,6 +1,5 @@
 """`mnist-jax train`."""
 
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -150,13 +149,7 @@ def train(
         session.show(folder, metrics)
     if with_report:
         report.write(folder, run, data, folder / report.NAME)
-    if len(outcome.history) < run.config.epochs:
-        epochs_done = f"{len(outcome.history)} of {run.config.epochs} epochs"
-        console.note(
-            f"stopped after {epochs_done}; go on with: mnist-jax train --resume {shlex.quote(str(folder))}"
-        )
-    if not outcome.parity.passed:
-        raise typer.Exit(1)
+    session.conclude(folder, run, outcome)
 
 
 def _longer(run: runs.Run, epochs: int | None) -> runs.Run:

@@ -1,5 +1,6 @@
 """`mnist-jax tune`."""
 
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def tune(
 ) -> None:
     """Search for a good multi-layer perceptron and its training: widths, rates, dropout, deformation.
 
-    The search is Optuna's (`pip install "mnist-jax[tune]"`): what falls behind the median after an epoch is
+    The search is Optuna's, which the extra `tune` installs: what falls behind the median after an epoch is
     stopped. It is kept in DIR/study.db after each network, and the same command goes on with it. The best by
     validation accuracy is trained again into DIR/run; only that network sees the test set.
 
@@ -61,48 +62,59 @@ def tune(
     if not (out / STUDY).exists():
         runs.check_new(out)
     if (out / RUN).exists():
-        raise RunError(f"{out / RUN} must not be there yet; move it away to search on")
+        raise RunError(
+            f"{out / RUN} must not be there yet; move it away to search on, or go on with it: "
+            f"mnist-jax train --resume {shlex.quote(str(out / RUN))}"
+        )
 
     start_jax()
     data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    asked = {"data": data.sha256, "epochs": epochs, "validation_fraction": validation_fraction}
-    with _study(out, seed, asked) as study:
-        states = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
-        done = len(study.get_trials(deepcopy=False, states=states))
-        study.optimize(lambda trial: _try(trial, data, epochs, seed), n_trials=max(0, trials - done))
-        best, count = study.best_trial, len(study.trials)
+    asked = {
+        "data": data.sha256,
+        "epochs": epochs,
+        "validation_fraction": validation_fraction,
+        "seed": seed,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    with runs.hold(out), _study(out, asked) as study:
+        study.optimize(
+            lambda trial: _try(trial, data, epochs, seed),
+            n_trials=max(0, trials - _done(study)),
+            callbacks=[lambda _, trial: _tell(trial, epochs)],
+        )
+        best, count = study.best_trial, _done(study)
     started = time.perf_counter()
     config, hyper = _suggest(best, epochs)
     run = runs.Run("tuned", config, hyper, seed, data.name, data.sha256, validation_fraction)
     versions = machine.versions()
     with runs.claim(out / RUN, run, versions):
-        _, metrics = session.complete(out / RUN, run, data, versions, started)
+        outcome, metrics = session.complete(out / RUN, run, data, versions, started)
     if as_json:
         found = {"trials": count, "best": best.number, "settings": best.params}
         console.print_json({"run": str(out / RUN), "search": found, **metrics})
     else:
         session.show(out / RUN, metrics)
+    session.conclude(out / RUN, run, outcome)
 
 
 @contextmanager
-def _study(out: Path, seed: int, asked: dict[str, Any]) -> "Iterator[optuna.Study]":
+def _study(out: Path, asked: dict[str, Any]) -> "Iterator[optuna.Study]":
     """The search in a directory, a new one or one to go on with; it is closed in the end.
 
     Raises:
         RunError: it is one for something else, or the file is damaged.
     """
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 
-    out.mkdir(parents=True, exist_ok=True)
+    storage = None
     try:
-        # First, since what SQLAlchemy can't open it can't close either.
-        with closing(sqlite3.connect(out / STUDY)) as file:
-            file.execute("PRAGMA schema_version")
+        if (out / STUDY).exists():
+            with closing(sqlite3.connect(out / STUDY)) as file:
+                if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
+                    raise RunError(f"{out / STUDY} must be a search that tune wrote; it is another database")
         storage = optuna.storages.RDBStorage(f"sqlite:///{(out / STUDY).resolve()}")
-    except (sqlite3.Error, optuna.exceptions.OptunaError) as error:
-        raise RunError(f"{out / STUDY} must be a search that tune wrote; {error}") from None
-    try:
         study = optuna.create_study(
             storage=storage,
             study_name="mnist-jax",
@@ -111,7 +123,7 @@ def _study(out: Path, seed: int, asked: dict[str, Any]) -> "Iterator[optuna.Stud
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
         # Another seed for each call, or one that goes on would begin with the same suggestions again.
-        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+        study.sampler = optuna.samplers.TPESampler(seed=(asked["seed"] + len(study.trials)) % 2**32)
         kept = study.user_attrs
         for name, value in asked.items():
             if kept.get(name, value) != value:
@@ -121,9 +133,20 @@ def _study(out: Path, seed: int, asked: dict[str, Any]) -> "Iterator[optuna.Stud
                 )
             study.set_user_attr(name, value)
         yield study
+    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise RunError(f"{out / STUDY} must be a search that tune wrote; {error}") from None
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        if storage is not None:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _done(study: "optuna.Study") -> int:
+    """How many networks have been tried to their end; what was interrupted is none."""
+    import optuna
+
+    ended = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
+    return len(study.get_trials(deepcopy=False, states=ended))
 
 
 def _suggest(trial: "optuna.trial.BaseTrial", epochs: int) -> tuple[Config, Hyper]:
@@ -165,9 +188,16 @@ def _try(trial: "optuna.Trial", data: "Dataset", epochs: int, seed: int) -> floa
         history = fit(config, data.train, data.validation, key=key, hyper=hyper, callback=after_epoch).history
     except DivergenceError as error:
         raise optuna.TrialPruned(str(error)) from None
-    accuracy = history[-1].validation_accuracy or 0.0
-    ended = f"stopped after {history[-1].epoch}" if behind else f"{epochs} epochs"
-    console.note(f"network {trial.number + 1}: {config.model}: {console.percent(accuracy)} ({ended})")
     if behind:
         raise optuna.TrialPruned
-    return accuracy
+    return history[-1].validation_accuracy or 0.0
+
+
+def _tell(trial: "optuna.trial.FrozenTrial", epochs: int) -> None:
+    """Says what became of a network, once it is kept."""
+    config, _ = _suggest(trial, epochs)
+    reached = trial.intermediate_values
+    last = max(reached, default=0)
+    score = console.percent(reached[last]) if reached else "no finite numbers"
+    ended = f"{epochs} epochs" if last == epochs else f"stopped after {last}"
+    console.note(f"network {trial.number + 1}: {config.model}: {score} ({ended})")

@@ -8,6 +8,7 @@ import typer
 
 from mnist_jax import runs
 from mnist_jax.cli import console, options
+from mnist_jax.cli.experiment import load_for, load_together, read_together
 from mnist_jax.errors import ModelError, RunError
 from mnist_jax.settings import check_one_of
 
@@ -21,9 +22,13 @@ def verify(
             show_default=False,
         ),
     ],
-    run_dir: Annotated[
-        Path | None,
-        typer.Option("--run", metavar="RUN_DIR", help="The run that FILE.onnx was exported from."),
+    run_dirs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            metavar="RUN_DIR",
+            help="The run that FILE.onnx was exported from; of an ensemble, each, in their order.",
+        ),
     ] = None,
     runtime: Annotated[
         str | None,
@@ -41,7 +46,7 @@ def verify(
 
     Example: mnist-jax verify model.onnx --run runs/my-run
     """
-    if run_dir is None and target.is_file():
+    if not run_dirs and target.is_file():
         raise RunError(
             f"verify needs the run to compare with; add --run RUN_DIR to {target}, or give a run directory"
         )
@@ -49,10 +54,9 @@ def verify(
         from mnist_onnx.runtimes import RUNTIMES
 
         check_one_of("runtime", runtime, tuple(RUNTIMES))
-    folder, path = (run_dir, target) if run_dir is not None else (target, target / runs.MODEL)
-    if path.is_dir():
-        path = path / runs.MODEL
-    run = runs.read(folder)
+    folders = run_dirs or [target]
+    path = target / runs.MODEL if target.is_dir() or not run_dirs else target
+    asked = [runs.read(folders[0])] if len(folders) == 1 else read_together("verify", folders)
     from mnist_onnx.sessions import open_session, read_bytes
 
     model = read_bytes(str(path))
@@ -60,26 +64,32 @@ def verify(
     from mnist_jax.cli.process import start_jax
 
     start_jax()
-    from mnist_jax.cli.experiment import load_for, load_params
+    from mnist_jax.specs import network_to_json
     from mnist_onnx.classifier import read_metadata
     from mnist_onnx.proof import Parity, parity, question
     from mnist_onnx.runtimes import Examination, examine
 
-    params = load_params(folder, run)
-    data = load_for(run, data_dir)
+    spec, params = load_together(folders, asked)
+    data = load_for(asked[0], data_dir)
     metadata = read_metadata(open_session(model, str(path)), str(path))
+    ours = json.dumps(network_to_json(spec))
+    if (said := metadata.get("network", ours)) != ours:
+        raise ModelError(
+            f"{path} must be of the network {spec}; its metadata says {said}; "
+            "an ensemble needs --run for each of its members"
+        )
     if json.loads(metadata["labels"]) != list(data.classes):
         raise ModelError(
             f"{path}: labels in its metadata must be {list(data.classes)}; got {metadata['labels']}"
         )
     result: Parity | Examination
     if runtime is None:
-        result = parity(run.config.model, params, model, data.test.images)
+        result = parity(spec, params, model, data.test.images)
     else:
-        result = examine(runtime, path, question(run.config.model, params, model, data.test.images))
+        result = examine(runtime, path, question(spec, params, model, data.test.images))
     found = {
         "file": str(path),
-        "run": str(folder),
+        "run": ", ".join(map(str, folders)),
         "dataset": data.name,
         "precision": metadata["precision"],
         **console.finite(result._asdict()),
