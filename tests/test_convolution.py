@@ -29,7 +29,7 @@ def close(found: Array, expected: Array) -> None:
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     size=st.integers(1, 7),
     side=st.integers(7, 16),

@@ -64,9 +64,9 @@ def written(
 
 
 def few(asked: Question) -> Question:
-    """The first ten images and the last thirty pictures of noise, for a runtime that takes its time."""
-    rows = np.r_[:10, -30:0]
-    return Question(*(field[rows] for field in asked[:5]), 10)
+    """The first five images and the last ten pictures of noise, for a runtime that takes its time."""
+    rows = np.r_[:5, -10:0]
+    return Question(*(field[rows] for field in asked[:5]), 5)
 
 
 def others_take_long(name: str) -> Any:
