@@ -70,6 +70,17 @@ PRESETS: dict[str, Preset] = {
     "cnn-32-64": Preset(Config(CNN((32, 64), 3, "average", (256,)), epochs=5, batch_size=128), 0.1),
     **{f"{name}-tuned": _tuned(recipe.config.model) for name, recipe in NOTEBOOKS.items()},
     **{f"{name}-deformed": _deformed(recipe.config.model) for name, recipe in NOTEBOOKS.items()},
+    "cnn-8-24-deformed": Preset(
+        Config(
+            CNN((8, 24), 5, padding=("valid", "valid")),
+            epochs=60,
+            batch_size=128,
+            schedule=Schedule("cosine"),
+            deformation=STRONG.times(0.5),
+        ),
+        0.0,
+        hyper=Hyper(2e-3),
+    ),
     "mlp-1024-512-deformed": Preset(
         Config(
             MLP((1024, 512), ("relu", "relu")),
