@@ -175,7 +175,7 @@ def _row(
         "seconds": members * timed[_recipe(run)] if _recipe(run) in timed else measured,
         "onnx": all(network["onnx"] for network in networks),
         "looks": looks,
-        "networks": networks,
+        "networks": [{"seed": network["seed"], "accuracy": network["accuracy"]} for network in networks],
     }
 
 
