@@ -26,6 +26,7 @@ from mnist_jax.networks import (
     Network,
     Output,
     Spec,
+    member_name,
     parts,
 )
 from mnist_jax.settings import check_one_of, check_real
@@ -123,7 +124,7 @@ def ensemble_params(members: Sequence[Params]) -> Params:
     """
     if isinstance(members, Mapping):
         raise SpecError("members must be several networks' parameters, in a list; got one dict")
-    return {f"member_{index}": params for index, params in enumerate(members)}
+    return {member_name(index): params for index, params in enumerate(members)}
 
 
 def apply(

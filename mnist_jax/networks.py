@@ -235,8 +235,13 @@ Spec = MLP | CNN | Ensemble
 def parts(spec: Spec) -> dict[str, Network]:
     """The networks that a spec is made of, by what the paths of their parameters begin with."""
     if isinstance(spec, Ensemble):
-        return {f"member_{index}/": member for index, member in enumerate(spec.members)}
+        return {f"{member_name(index)}/": member for index, member in enumerate(spec.members)}
     return {"": spec}
+
+
+def member_name(index: int) -> str:
+    """What an ensemble's parameters and its file call a member."""
+    return f"member_{index}"
 
 
 def _several(spec: Any, name: str) -> tuple[Any, ...]:

@@ -150,7 +150,7 @@ def plot_sweep(rows: "Sequence[SweptRow]", *, ax: "Axes | None" = None) -> "Axes
     others = list(dict.fromkeys(row.hyper[1:] for row in rows))
     for index, numbers in enumerate(others):
         mine = sorted((row for row in rows if row.hyper[1:] == numbers), key=lambda row: row.hyper[0])
-        rates, means = [row.hyper.learning_rate for row in mine], [np.mean(row.accuracies) for row in mine]
+        rates, means = [row.hyper.learning_rate for row in mine], [row.mean for row in mine]
         color = COLORS[index % len(COLORS)]
         label = f"weight decay {numbers[0]:g}, smoothing {numbers[1]:g}"
         ax.plot(rates, means, ("o-", "s--", "^-.", "d:")[index % 4], color=color, markersize=4, label=label)

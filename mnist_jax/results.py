@@ -2,6 +2,7 @@
 
 import csv
 import math
+import statistics
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -139,6 +140,11 @@ class SweptRow(NamedTuple):
         """How many runs left the finite numbers."""
         return sum(map(math.isnan, self.accuracies))
 
+    @property
+    def mean(self) -> float:
+        """Of the accuracies; NaN where one is."""
+        return statistics.fmean(self.accuracies)
+
 
 class Swept(NamedTuple):
     """The sweep that a run was chosen by: its rows, and which of them was best."""
@@ -161,9 +167,8 @@ def read_sweep(folder: Path) -> Swept | None:
             raise ValueError(f"it must be of format 1; got {values['format']!r}")
         rows = tuple(_swept(row, values["seeds"]) for row in values["rows"])
         best = values["best"]
-        means = [sum(row.accuracies) / len(row.accuracies) for row in rows]
-        whole = [mean for mean in means if not math.isnan(mean)]
-        if type(best) is not int or not 0 <= best < len(rows) or not whole or means[best] != max(whole):
+        whole = [row.mean for row in rows if not row.diverged]
+        if type(best) is not int or not 0 <= best < len(rows) or not whole or rows[best].mean != max(whole):
             raise ValueError(f"its best row must be the one with the highest mean; got {best!r}")
     except KeyError as error:
         raise RunError(f"{folder / SWEEP} is damaged: it lacks {error}") from None

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from mnist_jax import arrays
 from mnist_jax.checks import check_params, check_spec
 from mnist_jax.errors import SpecError
-from mnist_jax.networks import CLASSES, CNN, Ensemble, Network, Spec
+from mnist_jax.networks import CLASSES, CNN, Network, Spec, parts
 from mnist_jax.sources import DIGITS
 from mnist_jax.specs import network_to_json
 from mnist_onnx.weights import to_file
@@ -75,12 +75,14 @@ def to_onnx(
     if input == "uint8":
         pixels = graph.node("Cast", [pixels], "cast", to=TensorProto.FLOAT)
         pixels = graph.node("Mul", [pixels, graph.constant("scale", 1 / 255)], "scaled")
-    if isinstance(spec, Ensemble):
-        answers = [_layers(graph, member, pixels, f"member_{i}.") for i, member in enumerate(spec.members)]
+    answers = [
+        _layers(graph, network, pixels, prefix.replace(arrays.SEPARATOR, "."))
+        for prefix, network in parts(spec).items()
+    ]
+    value = answers[0]
+    if len(answers) > 1:
         shared = [graph.node("Sum", answers, "sum"), graph.constant("share", 1 / len(answers))]
         value = graph.node("Mul", shared, "logits")
-    else:
-        value = _layers(graph, spec, pixels)
     if output == "probabilities":
         final = {"axis": -1} if spec.output == "softmax" else {}
         value = graph.node(spec.output.capitalize(), [value], "probabilities", **final)
@@ -138,7 +140,7 @@ class _Graph:
         return [self.constant(name, self._weights[name]) for name in (f"{layer}.weight", f"{layer}.bias")]
 
 
-def _layers(graph: _Graph, network: Network, value: str, prefix: str = "") -> str:
+def _layers(graph: _Graph, network: Network, value: str, prefix: str) -> str:
     """Adds a network's layers; returns the name of its logits."""
     if isinstance(network, CNN):
         value = _convolutions(graph, network, value, prefix)

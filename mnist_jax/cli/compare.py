@@ -16,10 +16,7 @@ HEADINGS = "run", "test accuracy", "95 % interval", "test loss", "parameters", "
 
 
 def compare(
-    run_dirs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN_DIR...", help="Directories that `train` wrote.", show_default=False),
-    ],
+    run_dirs: options.RunDirs,
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="Where the page goes.")] = Path(
         "compare.html"
     ),

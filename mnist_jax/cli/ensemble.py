@@ -8,14 +8,10 @@ import typer
 from mnist_jax import runs
 from mnist_jax.cli import console, options
 from mnist_jax.cli.experiment import accuracy, load_for, load_together, read_together, summary
-from mnist_jax.networks import Ensemble
 
 
 def ensemble(
-    run_dirs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN_DIR...", help="Directories that `train` wrote.", show_default=False),
-    ],
+    run_dirs: options.RunDirs,
     out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where the file goes.")] = Path(
         "ensemble.onnx"
     ),
@@ -31,7 +27,6 @@ def ensemble(
     """
     out = options.onnx(out)
     asked = read_together("ensemble", run_dirs)
-    Ensemble(tuple(run.config.model for run in asked))  # at once, since loading takes longer
 
     from mnist_jax.cli.process import start_jax
 

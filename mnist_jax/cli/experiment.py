@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.cli import console
 from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, DivergenceError, RunError
-from mnist_jax.networks import Ensemble
+from mnist_jax.networks import Ensemble, Spec
 from mnist_jax.runs import CHECKPOINT, Run, read, to_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
     from mnist_jax.evaluation import Evaluation
     from mnist_jax.loop import EpochRecord
-    from mnist_jax.networks import Spec
     from mnist_jax.train import TrainState
     from mnist_jax.types import Params
     from mnist_onnx.proof import Parity
@@ -54,7 +53,6 @@ def perform(
 
     from mnist_jax.evaluation import evaluate
     from mnist_jax.loop import fit
-    from mnist_onnx.proof import parity
 
     result = fit(
         run.config,
@@ -72,7 +70,7 @@ def perform(
     if not all(math.isfinite(found.loss) for found in (train, validation, test) if found is not None):
         message = "the trained network's loss is not a finite number; try a smaller learning rate"
         raise DivergenceError(message, result.state, result.history)
-    model = export_run(run, params, test_accuracy=accuracy(test), classes=data.classes)
+    model, proof = _proven(run, params, test, data)
     return Outcome(
         state=result.state,
         history=(*begin.history, *result.history),
@@ -81,8 +79,18 @@ def perform(
         validation=validation,
         test=test,
         model=model,
-        parity=parity(spec, params, model, data.test.images),
+        parity=proof,
     )
+
+
+def _proven(
+    run: Run, params: "Params", test: "Evaluation", data: "Dataset"
+) -> "tuple[onnx.ModelProto, Parity]":
+    """A trained network's ONNX file, and its proof on the whole test set."""
+    from mnist_onnx.proof import parity
+
+    model = export_run(run, params, test_accuracy=accuracy(test), classes=data.classes)
+    return model, parity(run.config.model, params, model, data.test.images)
 
 
 class Trained(NamedTuple):
@@ -110,22 +118,19 @@ def perform_seeds(run: Run, data: "Dataset", seeds: Sequence[int]) -> "Iterator[
 
     from mnist_jax.evaluation import evaluate
     from mnist_jax.sweep import fit_many, suitable
-    from mnist_onnx.proof import parity
 
     spec, group = run.config.model, suitable(run.config)
     score = jax.jit(evaluate, static_argnums=0)
     for first in range(0, len(seeds), group):
         taken = seeds[first : first + group]
         keys = jax.vmap(jax.random.key)(np.array(taken, np.uint32))
-        many = fit_many(run.config, data.train, keys=keys, hyper=run.hyper)
+        many = fit_many(run.config, data.train, keys=keys, hyper=run.hyper, at_once=group)
         for index, seed in enumerate(taken):
             params = many.member(index)
             test = score(spec, params, data.test)
-            model = export_run(
-                replace(run, seed=seed), params, test_accuracy=accuracy(test), classes=data.classes
-            )
+            _, proof = _proven(replace(run, seed=seed), params, test, data)
             seconds = sum(record.seconds for record in many.histories[index])
-            yield Trained(seed, params, seconds, test, parity(spec, params, model, data.test.images))
+            yield Trained(seed, params, seconds, test, proof)
 
 
 def load_for(run: Run, data_dir: Path | None) -> "Dataset":
@@ -199,10 +204,10 @@ def load_together(folders: Sequence[Path], runs: Sequence[Run]) -> "tuple[Spec, 
     """
     from mnist_jax.models import ensemble_params
 
+    networks = tuple(run.config.model for run in runs)
+    spec = Ensemble(networks) if len(networks) > 1 else networks[0]
     params = [load_params(folder, run) for folder, run in zip(folders, runs, strict=True)]
-    if len(runs) == 1:
-        return runs[0].config.model, params[0]
-    return Ensemble(tuple(run.config.model for run in runs)), ensemble_params(params)
+    return spec, ensemble_params(params) if len(params) > 1 else params[0]
 
 
 def check_origin(path: Path, metadata: dict[str, Any], run: Run) -> None:

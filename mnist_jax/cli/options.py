@@ -17,6 +17,10 @@ from mnist_jax.settings import Option
 RunDir = Annotated[
     Path, typer.Argument(metavar="RUN_DIR", help="A directory that `train` wrote.", show_default=False)
 ]
+RunDirs = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN_DIR...", help="Directories that `train` wrote.", show_default=False),
+]
 RunOrFile = Annotated[
     Path,
     typer.Argument(
@@ -58,6 +62,20 @@ def check_to_choose_by(validation_fraction: float) -> None:
         raise SpecError("--validation-fraction must be above 0, since the best is chosen by it; got 0")
 
 
+def check_file(path: Path, *suffixes: str) -> None:
+    """Checks that a file can be written, and that its name ends in one of these.
+
+    Raises:
+        RunError: it can't, or ends otherwise.
+    """
+    if path.suffix not in suffixes:
+        raise RunError(f"--out must name a {' or a '.join(suffixes)} file; got {path}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise RunError(f"--out must name a file in a directory that exists; got {path}")
+    if not os.access(path.parent, os.W_OK):
+        raise RunError(f"--out must name a file in a directory that can be written; got {path}")
+
+
 def onnx(path: Path, run_dir: Path | None = None) -> Path:
     """Where an ONNX file is to be written: at once, so that no work is done in vain.
 
@@ -67,12 +85,7 @@ def onnx(path: Path, run_dir: Path | None = None) -> Path:
     """
     from mnist_onnx.storage import check_free
 
-    if path.suffix != ".onnx":
-        raise RunError(f"--out must name a .onnx file; got {path}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise RunError(f"--out must name a file in a directory that exists; got {path}")
-    if not os.access(path.parent, os.W_OK):
-        raise RunError(f"--out must name a file in a directory that can be written; got {path}")
+    check_file(path, ".onnx")
     own = run_dir is not None and path.parent.resolve() == run_dir.resolve()
     if path.name == MODEL and (path.parent / CONFIG).exists() and not own:
         raise RunError(f"--out must not be another run's own file; got {path}; choose another name")
@@ -86,12 +99,7 @@ def page(path: Path) -> Path:
     Raises:
         RunError: it can't be, or somebody else's file is there.
     """
-    if path.suffix != ".html":
-        raise RunError(f"--out must name a .html file; got {path}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise RunError(f"--out must name a file in a directory that exists; got {path}")
-    if not os.access(path.parent, os.W_OK):
-        raise RunError(f"--out must name a file in a directory that can be written; got {path}")
+    check_file(path, ".html")
     if path.is_symlink() or path.exists():
         ours = path.is_file()  # and no pipe, which would keep us waiting
         if ours:

@@ -1,6 +1,5 @@
 """`mnist-jax reproduce`: what was claimed, and what comes out."""
 
-import os
 import statistics
 import time
 from pathlib import Path
@@ -10,7 +9,6 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options
-from mnist_jax.errors import RunError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import PRESETS, preset
 from mnist_jax.settings import check_whole
@@ -57,12 +55,7 @@ def reproduce(
     claiming = [name for name, recipe in PRESETS.items() if recipe.claim]
     recipes = {name: preset(name) for name in preset_names or claiming}
     for path in out or []:
-        if path.suffix not in (".json", ".md"):
-            raise RunError(f"--out must name a .json or a .md file; got {path}")
-        if path.is_dir() or not path.parent.is_dir():
-            raise RunError(f"--out must name a file in a directory that exists; got {path}")
-        if not os.access(path.parent, os.W_OK):
-            raise RunError(f"--out must name a file in a directory that can be written; got {path}")
+        options.check_file(path, ".json", ".md")
 
     from mnist_jax.cli.process import start_jax
 
