@@ -142,17 +142,19 @@ def _network(seed: int, test: Any, seconds: float, proven: bool) -> dict[str, An
 def _table(
     looks: list[dict[str, Any]], known: dict[str, runs.Run], timed: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """A row for each recipe, and each size of its ensembles; of each seed the latest network."""
+    """A row for each recipe in the presets' order, then its ensembles; of each seed the latest network."""
     rows = []
-    for preset_name, members in dict.fromkeys((look["preset"], look["members"]) for look in looks):
-        run = known.get(preset_name)
+    order = {name: place for place, name in enumerate(PRESETS)}
+    looked = {(look["preset"], look["members"]) for look in looks if look["preset"] in order}
+    for preset_name, members in sorted(looked, key=lambda row: (order[row[0]], row[1])):
+        run = known[preset_name]
         ever = [look for look in looks if (look["preset"], look["members"]) == (preset_name, members)]
         networks: dict[int, dict[str, Any]] = {}
         for look in reversed(ever):
             alone = all(abs(look["seed"] - seed) >= members for seed in networks)  # no member in two of them
-            if run is not None and look["recipe"] == _recipe(run) and alone:
+            if look["recipe"] == _recipe(run) and alone:
                 networks[look["seed"]] = look
-        if run is not None and networks:
+        if networks:
             rows.append(_row(run, members, [networks[seed] for seed in sorted(networks)], len(ever), timed))
     return rows
 
@@ -217,8 +219,11 @@ COLUMNS = (
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         errors = [100 * (1 - network["accuracy"]) for network in row["networks"]]
-        axes.plot([row["seconds"]] * len(errors), errors, ".", color="gray", markersize=4)
-        axes.plot(row["seconds"], 100 * row["error"], "o", label=row["preset"])
-    axes.set(xscale="log", xlabel="seconds of training", ylabel="test error, %", title="Recipes")
-    if rows:
-        axes.legend(fontsize="x-small")
+        name = f"{row['preset']}, {row['seconds']:.0f} s"
+        axes.plot(errors, [name] * len(errors), "o", color="C0", alpha=0.3, markersize=4)
+        axes.plot(100 * row["error"], name, "|", color="C0", markersize=14)
+    axes.set(
+        xlim=(0, None), xlabel="test error, %", title="Each network, the mean, seconds of training"
+    )
+    axes.tick_params(axis="y", labelsize="small")
+    axes.invert_yaxis()

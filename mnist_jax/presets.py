@@ -81,6 +81,17 @@ PRESETS: dict[str, Preset] = {
         0.0,
         hyper=Hyper(2e-3),
     ),
+    "cnn-16-48-deformed": Preset(
+        Config(
+            CNN((16, 48), 5, dense=(128,), padding=("valid", "valid")),
+            epochs=40,
+            batch_size=128,
+            schedule=Schedule("cosine"),
+            deformation=STRONG.times(0.5),
+        ),
+        0.0,
+        hyper=Hyper(2e-3, 0.0, 0.05),
+    ),
     "mlp-1024-512-deformed": Preset(
         Config(
             MLP((1024, 512), ("relu", "relu")),
