@@ -144,18 +144,18 @@ def _table(
 ) -> list[dict[str, Any]]:
     """A row for each recipe in the presets' order, then its ensembles; of each seed the latest network."""
     rows = []
-    order = {name: place for place, name in enumerate(PRESETS)}
-    looked = {(look["preset"], look["members"]) for look in looks if look["preset"] in order}
-    for preset_name, members in sorted(looked, key=lambda row: (order[row[0]], row[1])):
-        run = known[preset_name]
-        ever = [look for look in looks if (look["preset"], look["members"]) == (preset_name, members)]
-        networks: dict[int, dict[str, Any]] = {}
-        for look in reversed(ever):
-            alone = all(abs(look["seed"] - seed) >= members for seed in networks)  # no member in two of them
-            if look["recipe"] == _recipe(run) and alone:
-                networks[look["seed"]] = look
-        if networks:
-            rows.append(_row(run, members, [networks[seed] for seed in sorted(networks)], len(ever), timed))
+    for name, run in known.items():
+        recipe = _recipe(run)
+        for members in sorted({look["members"] for look in looks if look["preset"] == name}):
+            ever = [look for look in looks if (look["preset"], look["members"]) == (name, members)]
+            networks: dict[int, dict[str, Any]] = {}
+            for look in reversed(ever):
+                alone = all(abs(look["seed"] - seed) >= members for seed in networks)  # no member in two
+                if look["recipe"] == recipe and alone:
+                    networks[look["seed"]] = look
+            if networks:
+                kept = [networks[seed] for seed in sorted(networks)]
+                rows.append(_row(run, members, kept, len(ever), timed))
     return rows
 
 
@@ -222,8 +222,6 @@ def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
         name = f"{row['preset']}, {row['seconds']:.0f} s"
         axes.plot(errors, [name] * len(errors), "o", color="C0", alpha=0.3, markersize=4)
         axes.plot(100 * row["error"], name, "|", color="C0", markersize=14)
-    axes.set(
-        xlim=(0, None), xlabel="test error, %", title="Each network, the mean, seconds of training"
-    )
+    axes.set(xlim=(0, None), xlabel="test error, %", title="Each network, the mean, seconds of training")
     axes.tick_params(axis="y", labelsize="small")
     axes.invert_yaxis()
