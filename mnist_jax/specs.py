@@ -33,6 +33,9 @@ class Config:
         dropout: the share of each hidden layer's outputs that a training step leaves out (Srivastava et al.
             2014); what is left is scaled up, so that nothing changes for scoring and export.
         deformation: how far training images are moved out of shape, anew in each step; or None.
+        adversarial: how far, of 0..1, each pixel of a second copy of a step's images is moved, in the
+            direction in which the loss grows; the step's loss is then the mean over both copies (Goodfellow
+            et al. 2015).
 
     Raises:
         SpecError: a number is out of its range.
@@ -48,6 +51,7 @@ class Config:
     dtype: Dtype = "float32"
     dropout: float = 0.0
     deformation: Deformation | None = None
+    adversarial: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Network):
@@ -60,6 +64,7 @@ class Config:
                 raise SpecError(f"{name} must be of type {kind.__name__}; got {getattr(self, name)!r}")
         check_one_of("dtype", self.dtype, get_args(Dtype))
         object.__setattr__(self, "dropout", check_real("dropout", self.dropout, 0, 1))
+        object.__setattr__(self, "adversarial", check_real("adversarial", self.adversarial, 0, 1))
         if not isinstance(self.deformation, Deformation | None):
             raise SpecError(f"deformation must be a Deformation or None; got {self.deformation!r}")
         if self.clip_norm is not None:

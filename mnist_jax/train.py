@@ -20,14 +20,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float32, Int32
 
+from mnist_jax.adversarial import adversarial
 from mnist_jax.augment import deform
 from mnist_jax.checks import check_config, check_example_types, check_params
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.metrics import cross_entropy
-from mnist_jax.models import apply, check_key, init
+from mnist_jax.models import apply, check_key, init, scale
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper
-from mnist_jax.types import Array, Examples, HeldOut, Key, Params, Scalar
+from mnist_jax.types import AnyArray, Array, Examples, HeldOut, Key, Params, Scalar
 from mnist_jax.updates import averaged, optimizer, scheduled_rate
 
 
@@ -110,7 +111,7 @@ def _step(
         keys = jax.random.split(deform_key, len(images))
         images = jax.vmap(functools.partial(deform, config.deformation))(keys, images)
 
-    def loss_of(params: Params) -> tuple[Scalar, Array]:
+    def loss_on(images: AnyArray, params: Params) -> tuple[Scalar, Array]:
         logits = apply(
             config.model,
             view(params),
@@ -122,6 +123,15 @@ def _step(
         losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
         correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct
+
+    def loss_of(params: Params) -> tuple[Scalar, Array]:
+        loss, correct = loss_on(images, params)
+        if config.adversarial:
+            harder = adversarial(
+                lambda pixels: loss_on(pixels, state.params)[0], config.adversarial, scale(images)
+            )
+            loss = (loss + loss_on(harder, params)[0]) / 2
+        return loss, correct
 
     (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     rate = scheduled_rate(config, hyper, state.step)

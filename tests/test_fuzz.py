@@ -195,6 +195,7 @@ WORDS = st.one_of(
             "piecewise:at=0.1/0.2",
             "adam:b1=",
             "--label-smoothing",
+            "--adversarial",
             "--validation-fraction",
             "-h",
             "--",

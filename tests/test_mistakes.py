@@ -48,6 +48,7 @@ from mnist_jax.cli import main
         (["train", "--schedule", "cosine:final=2"], "cosine's final must be a number below 1.*; got 2.0"),
         (["train", "--clip-norm", "0"], "clip norm must be a number, above 0; got 0.0"),
         (["train", "--ema-decay", "1"], "EMA decay must be a number below 1, above 0; got 1.0"),
+        (["train", "--adversarial", "1"], "adversarial must be a number below 1, at least 0; got 1.0"),
         (["train", "--label-smoothing", "1"], "label smoothing must be a number below 1"),
         (
             ["train", "--validation-fraction", "1", "--dataset", "digits"],

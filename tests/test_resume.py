@@ -18,6 +18,7 @@ import pytest
 from mnist_jax import checkpoint, runs
 from mnist_jax.cli import main, session
 from mnist_jax.datasets import Dataset
+from mnist_jax.deformations import Deformation
 from mnist_jax.errors import CheckpointError, RunError, SpecError
 from mnist_jax.loop import fit
 from mnist_jax.networks import MLP
@@ -99,6 +100,7 @@ def test_more_epochs_on_resume_equal_a_longer_run(tmp_path: Path) -> None:
 EVERYTHING = [
     *("--optimizer", "rmsprop:momentum=0.5", "--schedule", "warmup_cosine:warmup=0.2"),
     *("--clip-norm", "1", "--ema-decay", "0.98", "--weight-decay", "0.01", "--label-smoothing", "0.1"),
+    *("--dropout", "0.1", "--deformation", "rotate=10,elastic=30", "--adversarial", "0.05"),
 ]
 
 
@@ -121,6 +123,8 @@ def test_a_run_with_every_setting_goes_on_and_scores_its_average(
     run = runs.read(tmp_path / "whole")
     assert str(run.config.optimizer) == "rmsprop:momentum=0.5"
     assert run.hyper == Hyper(1e-3, 0.01, 0.1)
+    assert run.config.deformation == Deformation(rotate=10, elastic=30)
+    assert (run.config.dropout, run.config.adversarial) == (0.1, 0.05)
     state, _ = checkpoint._read(tmp_path / "whole" / runs.CHECKPOINT)
     for kind in ("params", "average"):
         params = {"Dense_0": {}, "Dense_1": {}}

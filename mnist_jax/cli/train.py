@@ -65,6 +65,10 @@ def train(
             help="How far images are deformed: rotate=15,shear=15,scale=0.15,shift=1.5,elastic=34; or none.",
         ),
     ] = None,
+    adversarial: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How far pixels are moved, of 0..1, to make the loss grow."),
+    ] = None,
     validation_fraction: Annotated[
         float | None, typer.Option(metavar="X", help="Held out of the training set, at its end.")
     ] = None,
@@ -116,6 +120,7 @@ def train(
             dtype=dtype,
             dropout=dropout,
             deformation=None if deformation is None else options.deformation(deformation),
+            adversarial=adversarial,
         )
         hyper = _with(
             recipe.hyper_with(config.optimizer),
