@@ -92,6 +92,16 @@ PRESETS: dict[str, Preset] = {
         0.0,
         hyper=Hyper(2e-3, 0.0, 0.05),
     ),
+    "mlp-1024-512-adversarial": Preset(
+        Config(
+            MLP((1024, 512), ("relu", "relu")),
+            epochs=30,
+            batch_size=128,
+            schedule=Schedule("cosine"),
+            adversarial=0.15,
+        ),
+        0.0,
+    ),
     "mlp-1024-512-deformed": Preset(
         Config(
             MLP((1024, 512), ("relu", "relu")),
