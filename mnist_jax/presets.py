@@ -53,8 +53,8 @@ NOTEBOOKS: dict[str, Preset] = {
 
 def _tuned(model: Network) -> Preset:
     """The best that was found for small networks without deformation."""
-    config = Config(model, 40, 128, Optimizer("adamw"), Schedule("cosine"))
-    return Preset(config, 0.0, hyper=Hyper(3e-3, 0.5, 0.1))
+    config = Config(model, 40, 128, schedule=Schedule("cosine"), adversarial=0.05)
+    return Preset(config, 0.0, hyper=Hyper(3e-3))
 
 
 def _deformed(model: Network) -> Preset:

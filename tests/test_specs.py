@@ -41,8 +41,8 @@ def test_the_same_networks_are_trained_better() -> None:
 
 
 def test_another_optimizer_has_its_own_rate_and_decay_and_the_recipes_smoothing() -> None:
-    recipe = PRESETS["mlp-128-64-tuned"]
-    assert recipe.hyper_with(Optimizer("adamw", {"b1": 0.8})) == recipe.hyper
+    recipe = PRESETS["mlp-128-64-deformed"]
+    assert recipe.hyper_with(Optimizer("adam", {"b1": 0.8})) == recipe.hyper
     assert recipe.hyper_with(Optimizer("sgd")) == (1e-2, 0.0, recipe.hyper.label_smoothing)
 
 
