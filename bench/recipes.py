@@ -27,8 +27,9 @@ from mnist_jax.specs import Config, to_json
 CLOCK = (
     "Networks trained on all training images, each scored once on all test images; mean and deviation "
     "(standard) over seeds. Seconds: of training alone, of one network, by itself on a machine that does "
-    "nothing else; of an ensemble, of all its members. Looks: how many of its networks were ever scored on "
-    "the test set for this table. Recipes were chosen on the last 10,000 training images."
+    "nothing else, where --time has asked for it; of an ensemble, of all its members. Looks: how many of its "
+    "networks were ever scored on the test set for this table. Recipes were chosen on the last 10,000 "
+    "training images."
 )
 LOG = "test_evaluations.jsonl"
 TIMED = 4  # epochs, of which the first is left out
@@ -163,7 +164,6 @@ def _row(
     run: runs.Run, members: int, networks: list[dict[str, Any]], looks: int, timed: dict[str, float]
 ) -> dict[str, Any]:
     errors = [1 - network["accuracy"] for network in networks]
-    measured = statistics.fmean(network["seconds"] for network in networks)
     times = "" if members == 1 else f"{members} x "
     return {
         "preset": f"{times}{run.preset}",
@@ -174,7 +174,7 @@ def _row(
         "std": statistics.stdev(errors) if len(errors) > 1 else None,
         "best": min(errors),
         "worst": max(errors),
-        "seconds": members * timed[_recipe(run)] if _recipe(run) in timed else measured,
+        "seconds": members * timed[_recipe(run)] if _recipe(run) in timed else None,
         "onnx": all(network["onnx"] for network in networks),
         "looks": looks,
         "networks": [{"seed": network["seed"], "accuracy": network["accuracy"]} for network in networks],
@@ -201,6 +201,10 @@ def _append(path: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+def _told(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.0f}"
+
+
 COLUMNS = (
     ("preset", lambda row: row["preset"]),
     ("network", lambda row: row["network"]),
@@ -209,7 +213,7 @@ COLUMNS = (
     ("test error", lambda row: console.spread(row["error"], row["std"])),
     ("best", lambda row: console.percent(row["best"])),
     ("worst", lambda row: console.percent(row["worst"])),
-    ("seconds", lambda row: f"{row['seconds']:.0f}"),
+    ("seconds", lambda row: _told(row["seconds"])),
     ("ONNX = JAX", lambda row: "yes" if row["onnx"] else "NO"),
     ("seeds", lambda row: str(len(row["networks"]))),
     ("looks", lambda row: str(row["looks"])),
@@ -219,7 +223,7 @@ COLUMNS = (
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         errors = [100 * (1 - network["accuracy"]) for network in row["networks"]]
-        name = f"{row['preset']}, {row['seconds']:.0f} s"
+        name = f"{row['preset']}, {_told(row['seconds'])} s"
         axes.plot(errors, [name] * len(errors), "o", color="C0", alpha=0.3, markersize=4)
         axes.plot(100 * row["error"], name, "|", color="C0", markersize=14)
     axes.set(xlim=(0, None), xlabel="test error, %", title="Each network, the mean, seconds of training")

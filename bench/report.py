@@ -81,9 +81,14 @@ def _plot(path: Path, result: dict[str, Any], plot: Callable[[Any, list[dict[str
 
 
 def _commit() -> str:
-    """The commit that was measured, with a mark where files differ from it; empty outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    """The commit that was measured, with a mark where other files than results differ from it; or empty."""
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", ".", ":!bench/results")
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 
 def _driver() -> str:

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnist_jax import adversarial as adversarial
     from mnist_jax import augment as augment
     from mnist_jax import checkpoint as checkpoint
     from mnist_jax import errors as errors
@@ -60,7 +61,17 @@ if TYPE_CHECKING:
     from mnist_jax.types import Examples as Examples
     from mnist_jax.types import HeldOut as HeldOut
 
-_MODULES = ("augment", "checkpoint", "errors", "inspection", "metrics", "plots", "prepare", "robustness")
+_MODULES = (
+    "adversarial",
+    "augment",
+    "checkpoint",
+    "errors",
+    "inspection",
+    "metrics",
+    "plots",
+    "prepare",
+    "robustness",
+)
 _NAMES = {
     "datasets": ("DATASETS", "Dataset", "load"),
     "deformations": ("Deformation",),

@@ -4,22 +4,27 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float32
 
-from mnist_jax.types import Array, Scalar
+from mnist_jax.checks import check_image_type
+from mnist_jax.models import scale
+from mnist_jax.types import Array, Images, Scalar
 
-Pixels = Float32[Array, "batch 28 28"]
 
-
-def adversarial(loss: Callable[[Pixels], Scalar], distance: float, pixels: Pixels) -> Pixels:
+def fast_gradient_sign(loss: Callable[[Array], Scalar], distance: float, images: Images) -> Array:
     """The images with each pixel moved by `distance`, in the direction in which the loss grows.
 
-    The fast gradient sign method (Goodfellow et al. 2015). Pixels may leave 0..1, as in most of what is black
-    or white one direction leads there: a network that trains on what is clipped learns less.
+    Goodfellow et al. 2015. Most pixels are black or white, so that one of the two directions leads out of
+    0..1: they may go there, since a network learns less from what is clipped (see bench/NOTES.md). `apply`
+    and training's steps take such images; a pixel by which the loss does not change stays.
 
     Args:
-        loss: the mean over the batch, of its pixels.
+        loss: of float32 images `[batch, 28, 28]`: their mean or their sum.
         distance: how far, where black is 0 and white is 1.
-        pixels: float32 `[batch, 28, 28]`.
+        images: `[batch, 28, 28]`, uint8 or float32 in 0..1.
+
+    Raises:
+        InputError: the images have another shape or dtype.
     """
+    check_image_type(images)
+    pixels = scale(images)
     return pixels + distance * jnp.sign(jax.grad(loss)(pixels))

@@ -25,7 +25,8 @@ class EpochRecord:
 
     Attributes:
         epoch: counted from 1.
-        loss, accuracy: over the epoch's steps, each measured before its update, as Keras reports them.
+        loss, accuracy: over the epoch's steps, each measured before its update, as Keras reports them; with
+            adversarial images, the loss is the mean over them too.
         validation_loss, validation_accuracy: after the epoch; None without a validation set.
         seconds: of training alone, on the clock from its start until its result is ready.
         images_per_second: the training set's size by `seconds`.

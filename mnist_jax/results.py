@@ -163,17 +163,26 @@ def read_sweep(folder: Path) -> Swept | None:
         return None
     values = read_json(folder, SWEEP)
     try:
-        if values["format"] != 1:
-            raise ValueError(f"it must be of format 1; got {values['format']!r}")
-        rows = tuple(_swept(row, values["seeds"]) for row in values["rows"])
-        best = values["best"]
-        whole = [row.mean for row in rows if not row.diverged]
-        if type(best) is not int or not 0 <= best < len(rows) or not whole or rows[best].mean != max(whole):
-            raise ValueError(f"its best row must be the one with the highest mean; got {best!r}")
+        return sweep_from_json(values)
     except KeyError as error:
         raise RunError(f"{folder / SWEEP} is damaged: it lacks {error}") from None
     except (TypeError, ValueError, SpecError) as error:
         raise RunError(f"{folder / SWEEP} is damaged: {error}") from None
+
+
+def sweep_from_json(values: Any) -> Swept:
+    """A sweep from plain values.
+
+    Raises:
+        KeyError, TypeError, ValueError, SpecError: they are not a sweep's.
+    """
+    if values["format"] != 1:
+        raise ValueError(f"it must be of format 1; got {values['format']!r}")
+    rows = tuple(_swept(row, values["seeds"]) for row in values["rows"])
+    best = values["best"]
+    whole = [row.mean for row in rows if not row.diverged]
+    if type(best) is not int or not 0 <= best < len(rows) or not whole or rows[best].mean != max(whole):
+        raise ValueError(f"its best row must be the one with the highest mean; got {best!r}")
     return Swept(rows, best)
 
 

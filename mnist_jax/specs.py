@@ -33,9 +33,9 @@ class Config:
         dropout: the share of each hidden layer's outputs that a training step leaves out (Srivastava et al.
             2014); what is left is scaled up, so that nothing changes for scoring and export.
         deformation: how far training images are moved out of shape, anew in each step; or None.
-        adversarial: how far, of 0..1, each pixel of a second copy of a step's images is moved, in the
+        adversarial: how far, of 0..1, each pixel of a second copy of a step's images is moved in the
             direction in which the loss grows; the step's loss is then the mean over both copies (Goodfellow
-            et al. 2015).
+            et al. 2015). 0 for no such copy.
 
     Raises:
         SpecError: a number is out of its range.

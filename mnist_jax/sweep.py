@@ -13,13 +13,14 @@ from mnist_jax.checks import check_config
 from mnist_jax.errors import SpecError
 from mnist_jax.evaluation import evaluate
 from mnist_jax.loop import EpochRecord, check_sets, record_of
-from mnist_jax.networks import CNN
+from mnist_jax.models import activations
+from mnist_jax.networks import CNN, IMAGE_SHAPE
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
 from mnist_jax.train import init_state, train_epoch
 from mnist_jax.types import Examples, Key, Params
 
-MEMORY = 2**30  # bytes that runs trained at once may take for their states and gradients
+MEMORY = 2**30  # bytes that runs trained at once may need
 # On a CPU, more at once are no faster, nor are networks that keep it busy alone: convolutional ones, and
 # those with so many parameters times examples in a step. See bench/NOTES.md.
 AT_ONCE = 16
@@ -113,12 +114,23 @@ def suitable(config: Config) -> int:
 
     As many as fit `MEMORY`; on a CPU at most `AT_ONCE`, and one by one what keeps it busy alone.
     """
-    state = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
-    size = sum(4 * int(leaf.size) for leaf in jax.tree.leaves(state))
     busy = isinstance(config.model, CNN) or config.model.parameters * config.batch_size > BUSY
     on_cpu = jax.devices()[0].platform == "cpu"
     most = (1 if busy else AT_ONCE) if on_cpu else MEMORY
-    return max(1, min(most, MEMORY // (3 * size)))  # the state, its successor, and gradients
+    return max(1, min(most, MEMORY // memory(config)))
+
+
+def memory(config: Config) -> int:
+    """The bytes that one run needs while it trains, from above: XLA counts up to eight times less.
+
+    The state, its successor and gradients; and 16 times a batch and what hidden layers make of it, which
+    deforming and convolving come close to.
+    """
+    state = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
+    batch = jax.ShapeDtypeStruct((config.batch_size, *IMAGE_SHAPE), jnp.float32)
+    hidden = jax.eval_shape(functools.partial(activations, config.model), state.params, batch)
+    kept, made = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (state, (batch, hidden)))
+    return 4 * int(3 * kept + 16 * made)
 
 
 def _map_one(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float32, Int32
 
-from mnist_jax.adversarial import adversarial
+from mnist_jax.adversarial import fast_gradient_sign
 from mnist_jax.augment import deform
 from mnist_jax.checks import check_config, check_example_types, check_params
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.metrics import cross_entropy
-from mnist_jax.models import apply, check_key, init, scale
+from mnist_jax.models import apply, check_key, init
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper
 from mnist_jax.types import AnyArray, Array, Examples, HeldOut, Key, Params, Scalar
@@ -59,8 +59,8 @@ class StepMetrics(NamedTuple):
     """What a step saw before its update; an epoch has one entry per step.
 
     Attributes:
-        loss: the batch's mean.
-        correct: how many of the batch were right.
+        loss: the batch's mean; with adversarial images, the mean over them too.
+        correct: how many of the batch were right, of the images themselves.
         size: examples in the batch.
     """
 
@@ -111,7 +111,7 @@ def _step(
         keys = jax.random.split(deform_key, len(images))
         images = jax.vmap(functools.partial(deform, config.deformation))(keys, images)
 
-    def loss_on(images: AnyArray, params: Params) -> tuple[Scalar, Array]:
+    def loss_on(params: Params, images: AnyArray) -> tuple[Scalar, Array]:
         logits = apply(
             config.model,
             view(params),
@@ -124,13 +124,15 @@ def _step(
         correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct
 
+    harder = None
+    if config.adversarial:
+        now = functools.partial(loss_on, state.params)
+        harder = fast_gradient_sign(lambda pixels: now(pixels)[0], config.adversarial, images)
+
     def loss_of(params: Params) -> tuple[Scalar, Array]:
-        loss, correct = loss_on(images, params)
-        if config.adversarial:
-            harder = adversarial(
-                lambda pixels: loss_on(pixels, state.params)[0], config.adversarial, scale(images)
-            )
-            loss = (loss + loss_on(harder, params)[0]) / 2
+        loss, correct = loss_on(params, images)
+        if harder is not None:
+            loss = (loss + loss_on(params, harder)[0]) / 2
         return loss, correct
 
     (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -9,18 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mnist_jax.adversarial import adversarial
+from mnist_jax import train as training
+from mnist_jax.adversarial import fast_gradient_sign
+from mnist_jax.augment import deform
 from mnist_jax.datasets import Dataset
 from mnist_jax.deformations import Deformation
-from mnist_jax.errors import SpecError
+from mnist_jax.errors import InputError, SpecError
 from mnist_jax.loop import fit
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply, scale
 from mnist_jax.networks import CNN, MLP
+from mnist_jax.optimizers import Optimizer
 from mnist_jax.specs import Config, Hyper, from_json, to_json
 from mnist_jax.sweep import fit_many
 from mnist_jax.train import init_state, train_epoch, train_step
-from mnist_jax.types import Examples
+from mnist_jax.types import Examples, Params
 
 KEY = jax.random.key(5)
 CONFIG = Config(MLP((32,), ("relu",)), epochs=2, batch_size=50, adversarial=0.1)
@@ -38,14 +41,14 @@ def leaves_close(a: object, b: object, tolerance: float) -> None:
 def test_each_pixel_goes_its_distance_in_the_direction_of_its_slope() -> None:
     weights = jnp.asarray(np.random.default_rng(0).normal(size=(3, 28, 28)), jnp.float32).at[:, 0].set(0)
     pixels = jnp.full((3, 28, 28), 0.95)
-    moved = adversarial(lambda pixels: (weights * pixels).sum(), 0.1, pixels)
+    moved = fast_gradient_sign(lambda pixels: (weights * pixels).sum(), 0.1, pixels)
     np.testing.assert_array_equal(moved, pixels + 0.1 * np.sign(weights))
     assert float(moved.max()) > 1
     np.testing.assert_array_equal(moved[:, 0], pixels[:, 0])
 
 
 def test_without_hidden_layers_the_direction_is_known(few: Examples) -> None:
-    """The slope of the cross-entropy by a pixel is its weights times what each class has too much."""
+    """There, the loss's slope by a pixel is the pixel's weights times what each class has too much."""
     spec = MLP((), ())
     params = init_state(Config(spec), KEY).params
     pixels = scale(few.images[:8])
@@ -57,30 +60,48 @@ def test_without_hidden_layers_the_direction_is_known(few: Examples) -> None:
     def loss(pixels: jax.Array) -> jax.Array:
         return cross_entropy("softmax", apply(spec, params, pixels), few.labels[:8]).mean()
 
-    np.testing.assert_allclose(adversarial(loss, 0.25, pixels) - pixels, 0.25 * expected, atol=1e-6)
+    np.testing.assert_allclose(fast_gradient_sign(loss, 0.25, pixels) - pixels, 0.25 * expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [CONFIG.model, CNN((4,), 3, "max")], ids=str)
-def test_a_steps_loss_is_the_mean_over_both_copies(model: MLP | CNN, few: Examples) -> None:
-    """And its gradient leaves the way in which the second copy came about alone."""
-    config = replace(CONFIG, model=model)
-    hyper = Hyper(label_smoothing=0.1)
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        replace(CONFIG, model=MLP((32, 16), ("relu", "tanh"), "sigmoid"), dropout=0.3),
+        replace(CONFIG, model=CNN((4,), 3, "max"), deformation=Deformation(rotate=15, shift=1)),
+        replace(CONFIG, dtype="bfloat16"),
+    ],
+    ids=["mlp", "sigmoid with dropout", "cnn with deformation", "bfloat16"],
+)
+def test_a_step_follows_the_mean_over_both_copies(config: Config, few: Examples) -> None:
+    """Written out: what is attacked is what the step sees, deformed and with the same units left out."""
+    config = replace(config, optimizer=Optimizer("sgd"))
     start = init_state(config, KEY)
-
-    def loss(images: object, params: object) -> jax.Array:
-        return cross_entropy("softmax", apply(model, params, images), few.labels, 0.1).mean()
-
+    deform_key, dropout_key = jax.random.split(training._step_key(start))
     pixels = scale(few.images)
-    harder = pixels + 0.1 * jnp.sign(jax.grad(loss)(pixels, start.params))
-    assert float(loss(harder, start.params)) > float(loss(pixels, start.params))
-    both = jnp.concatenate([pixels, harder])
-    twice = Examples(np.asarray(both), np.concatenate([few.labels] * 2))
-    ours, seen = train_step(config, hyper, start, few)
-    theirs, doubled = train_step(replace(config, adversarial=0.0), hyper, start, twice)
-    np.testing.assert_allclose(seen.loss, doubled.loss, rtol=1e-5)
-    leaves_close(ours.opt_state, theirs.opt_state, 1e-5)
+    if config.deformation is not None:
+        keys = jax.random.split(deform_key, len(pixels))
+        pixels = jax.vmap(functools.partial(deform, config.deformation))(keys, pixels)
+
+    def logits(params: Params, images: jax.Array) -> jax.Array:
+        return apply(
+            config.model, params, images, dtype=config.dtype, dropout=config.dropout, key=dropout_key
+        )
+
+    def loss(params: Params, images: jax.Array) -> jax.Array:
+        return cross_entropy(config.model.output, logits(params, images), few.labels, 0.1).mean()
+
+    harder = pixels + 0.1 * jnp.sign(jax.grad(loss, argnums=1)(start.params, pixels))
+    losses = loss(start.params, pixels), loss(start.params, harder)
+    assert losses[1] > losses[0]
+    slopes = jax.grad(lambda params: (loss(params, pixels) + loss(params, harder)) / 2)(start.params)
+
+    end, seen = train_step(config, Hyper(1.0, 0.0, 0.1), start, few)
+    np.testing.assert_allclose(seen.loss, sum(losses) / 2, rtol=1e-5)
+    expected = jax.tree.map(lambda leaf, slope: leaf - slope, start.params, slopes)
+    leaves_close(end.params, expected, 1e-5)
     assert int(seen.size) == 220  # the copies are not examples
-    assert int(seen.correct) == int((apply(model, start.params, pixels).argmax(-1) == few.labels).sum())
+    assert int(seen.correct) == int((logits(start.params, pixels).argmax(-1) == few.labels).sum())
 
 
 def test_an_epoch_is_its_steps(few: Examples) -> None:
@@ -119,7 +140,7 @@ def test_it_withstands_what_it_was_trained_against(digits: Dataset) -> None:
         def loss(pixels: jax.Array) -> jax.Array:
             return cross_entropy("softmax", apply(config.model, run.params, pixels), labels).mean()
 
-        attacked = adversarial(loss, 0.1, scale(digits.validation.images))
+        attacked = fast_gradient_sign(loss, 0.1, scale(digits.validation.images))
         return float((apply(config.model, run.params, attacked).argmax(-1) == labels).mean())
 
     config = replace(CONFIG, epochs=8)
@@ -131,3 +152,11 @@ def test_the_distance_comes_back_from_json_and_is_checked() -> None:
     for distance in (-0.1, 1.0, float("nan"), "far", None):
         with pytest.raises(SpecError, match=r"adversarial must be a number.*; got"):
             replace(CONFIG, adversarial=distance)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_batch_of_images_is_refused() -> None:
+    with pytest.raises(InputError, match=r"images must be an array of shape \[batch, 28, 28\]; got"):
+        fast_gradient_sign(jnp.sum, 0.1, np.zeros((28, 28), np.uint8))
+    with pytest.raises(InputError, match=r"images must be uint8 .* got float64"):
+        fast_gradient_sign(jnp.sum, 0.1, np.zeros((1, 28, 28)))

@@ -234,6 +234,9 @@ def test_training_writes_it(tmp_path: Path) -> None:
     [
         "--preset mlp-100",
         "--preset lenet-5 --epochs 1 --clip-norm 0.5 --optimizer sgd:momentum=0.123456789,nesterov=true",
+        "--preset mlp-100-tuned --epochs 2 --adversarial 0",
+        "--preset mlp-100 --epochs 1 --adversarial 0.123456789 --dropout 0.1"
+        " --deformation rotate=10,elastic=30",
         "--preset mlp-100 --epochs 2 --learning-rate 0.0123456789012 --label-smoothing 0.1 --ema-decay 0.9"
         " --weight-decay 0.01"
         " --schedule warmup_cosine:warmup=0.3 --batch-size 64 --validation-fraction 0.25 --seed 7",

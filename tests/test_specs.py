@@ -7,7 +7,7 @@ import pytest
 from mnist_jax.errors import SpecError
 from mnist_jax.networks import CNN, MLP
 from mnist_jax.optimizers import Optimizer
-from mnist_jax.presets import DEFAULT_PRESET, NOTEBOOKS, PRESETS, preset
+from mnist_jax.presets import DEFAULT_PRESET, NOTEBOOKS, PRESETS, Preset, preset
 from mnist_jax.specs import Config, Hyper, check_hyper, from_json, to_json
 
 # Worked out by hand: for each layer, inputs x outputs + outputs.
@@ -38,11 +38,13 @@ def test_the_same_networks_are_trained_better() -> None:
             assert better.config.model == PRESETS[name].config.model
             assert (better.validation_fraction, better.claim) == (0, None)
             assert (better.config.deformation is not None) == (kind == "deformed")
+            assert (better.config.adversarial > 0) == (kind == "tuned")
 
 
 def test_another_optimizer_has_its_own_rate_and_decay_and_the_recipes_smoothing() -> None:
-    recipe = PRESETS["mlp-128-64-deformed"]
-    assert recipe.hyper_with(Optimizer("adam", {"b1": 0.8})) == recipe.hyper
+    config = Config(MLP((), ()), optimizer=Optimizer("adamw"))
+    recipe = Preset(config, 0.0, hyper=Hyper(3e-3, 0.5, 0.1))
+    assert recipe.hyper_with(Optimizer("adamw", {"b1": 0.8})) == recipe.hyper
     assert recipe.hyper_with(Optimizer("sgd")) == (1e-2, 0.0, recipe.hyper.label_smoothing)
 
 

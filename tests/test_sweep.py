@@ -1,5 +1,6 @@
 """Many runs at once are what they would be alone."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnist_jax import results, runs
 from mnist_jax.cli import main
@@ -18,7 +20,8 @@ from mnist_jax.loop import EpochRecord, fit
 from mnist_jax.networks import CNN, MLP
 from mnist_jax.optimizers import Schedule
 from mnist_jax.specs import Config, Hyper
-from mnist_jax.sweep import fit_many, suitable
+from mnist_jax.sweep import fit_many, memory, suitable
+from mnist_jax.train import init_state, train_epoch
 from mnist_jax.types import Examples
 from mnist_onnx import proof
 
@@ -97,6 +100,26 @@ def test_how_many_at_once_fit() -> None:
     assert suitable(Config(MLP((30_000,), ("relu",)))) == 1
     assert suitable(Config(CNN((3,)))) == 1  # which are slower together, on a CPU
     assert suitable(Config(MLP((1024, 512), ("relu", "relu")), batch_size=256)) == 1
+    assert 1 <= suitable(Config(SPEC, batch_size=2000)) < 16
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(SPEC),
+        Config(SPEC, batch_size=500, adversarial=0.1, dropout=0.1),
+        Config(SPEC, batch_size=500, deformation=Deformation(rotate=15, elastic=34)),
+        Config(MLP((1024, 512), ("relu", "relu")), batch_size=256),
+        Config(CNN((8, 24), 5, padding=("valid", "valid")), batch_size=128),
+    ],
+    ids=["small", "adversarial", "deformed", "large", "convolutional"],
+)
+def test_memory_is_estimated_from_above(config: Config, digits: Dataset) -> None:
+    start = init_state(config, jax.random.key(0))
+    epoch = jax.jit(functools.partial(train_epoch, config))
+    found = epoch.lower(Hyper(), start, digits.train).compile().memory_analysis()
+    needed = found.temp_size_in_bytes + found.output_size_in_bytes
+    assert needed <= memory(config) <= 8 * needed
 
 
 def test_what_does_not_fit_is_refused(digits: Dataset) -> None:
@@ -145,6 +168,9 @@ def test_the_command_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixtur
     alone = results.read(folder).history[-1].validation_accuracy
     assert alone == pytest.approx(best["accuracies"][0], abs=0.02)
     assert json.loads((folder / "sweep.json").read_text()) == found
+    with Image.open(folder / "sweep.png") as plot:
+        drawn = {color for _, color in plot.convert("RGB").getcolors(2**20) or ()}
+    assert {(0, 114, 178), (213, 94, 0)} <= drawn  # a line for each smoothing
 
     assert main(["report", str(folder)]) == 0
     html = (folder / "report.html").read_text()

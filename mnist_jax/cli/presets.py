@@ -4,7 +4,7 @@ from mnist_jax.cli import console, options
 from mnist_jax.presets import DEFAULT_PRESET, PRESETS
 from mnist_jax.specs import to_json
 
-HEADINGS = "network", "parameters", "epochs", "batch", "deformed", "held out", "claimed"
+HEADINGS = "network", "parameters", "epochs", "batch", "deformed", "adversarial", "held out", "claimed"
 
 
 def presets(as_json: options.Json = False) -> None:
@@ -39,6 +39,7 @@ def presets(as_json: options.Json = False) -> None:
             str(config.epochs),
             str(config.batch_size),
             "-" if config.deformation is None else "yes",
+            f"{config.adversarial:g}" if config.adversarial else "-",
             f"{preset.validation_fraction:.0%}",
             preset.claim or "-",
         )

@@ -1,5 +1,6 @@
 """`mnist-jax sweep`."""
 
+import io
 import itertools
 import json
 import math
@@ -18,13 +19,16 @@ from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import DEFAULT_PRESET, preset
-from mnist_jax.results import SWEEP
+from mnist_jax.results import SWEEP, sweep_from_json
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Config, Hyper, check_hyper
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
     from mnist_jax.loop import EpochRecord
+
+
+PLOT = "sweep.png"
 
 
 def sweep(
@@ -99,6 +103,7 @@ def sweep(
     versions = machine.versions()
     with runs.claim(folder, run, versions):
         write_atomic(folder / SWEEP, (json.dumps(found, indent=2) + "\n").encode())
+        write_atomic(folder / PLOT, _plot(found))
         outcome, metrics = session.complete(folder, run, data, versions, started)
     if as_json:
         console.print_json({"run": str(folder), "sweep": found, **metrics})
@@ -161,6 +166,19 @@ def _row(hyper: Hyper, accuracies: list[float | None]) -> dict[str, Any]:
         "mean": statistics.fmean(good) if whole else None,
         "std": statistics.stdev(good) if whole and len(good) > 1 else None,
     }
+
+
+def _plot(found: dict[str, Any]) -> bytes:
+    """The sweep as a picture."""
+    from matplotlib.figure import Figure
+
+    from mnist_jax.plots import plot_sweep
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    plot_sweep(sweep_from_json(found).rows, ax=figure.subplots())
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
 
 
 def _show(found: dict[str, Any]) -> None:
