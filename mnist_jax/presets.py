@@ -52,7 +52,7 @@ NOTEBOOKS: dict[str, Preset] = {
 
 
 def _tuned(model: Network) -> Preset:
-    """The best that was found for small networks without deformation: against the gradient."""
+    """The best that was found for small networks without deformation: adversarial training."""
     config = Config(model, 40, 128, schedule=Schedule("cosine"), adversarial=0.05)
     return Preset(config, 0.0, hyper=Hyper(3e-3))
 

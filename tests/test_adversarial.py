@@ -1,4 +1,4 @@
-"""Training against the gradient: its images worked out by hand, its steps, and what it is good for."""
+"""Adversarial training: its images worked out by hand, its steps, and what it is good for."""
 
 import functools
 import json
