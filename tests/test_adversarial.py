@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import leaves_close
 
 from mnist_jax import train as training
 from mnist_jax.adversarial import fast_gradient_sign
@@ -32,10 +33,6 @@ CONFIG = Config(MLP((32,), ("relu",)), epochs=2, batch_size=50, adversarial=0.1)
 @pytest.fixture(scope="module")
 def few(digits: Dataset) -> Examples:
     return Examples(digits.train.images[:220], digits.train.labels[:220])
-
-
-def leaves_close(a: object, b: object, tolerance: float) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance), a, b)
 
 
 def test_each_pixel_goes_its_distance_in_the_direction_of_its_slope() -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import leaves_close
 
 from mnist_jax import convolution
 from mnist_jax import train as training
@@ -31,10 +32,6 @@ def examples(digits: Dataset) -> Examples:
     return Examples(
         digits.train.images[:200], digits.train.labels[:200]
     )  # six batches of 32, and 8 left over
-
-
-def leaves_close(a: object, b: object, tolerance: float) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance), a, b)
 
 
 def test_an_epoch_is_a_python_loop_over_its_steps(examples: Examples) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import leaves_close
 
 from mnist_jax import checkpoint
 from mnist_jax.cli.options import parse
@@ -41,10 +42,6 @@ def gradient(config: Config, params: object, batch: Examples) -> object:
     return jax.grad(loss)(params)
 
 
-def close(ours: object, theirs: object, tolerance: float = 1e-6) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), ours, theirs)
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_learns_in_one_epoch(name: str, digits: Dataset) -> None:
     config = replace(CONFIG, epochs=1, optimizer=Optimizer(name))
@@ -72,7 +69,7 @@ def test_every_optimizer_is_optaxs(name: str, batch: Examples) -> None:
         updates, opt_state = theirs.update(gradient(config, params, batch), opt_state, params)
         params = optax.apply_updates(params, updates)
         state, _ = train_step(config, Hyper(0.01, decay), state, batch)
-    close(state.params, params)
+    leaves_close(state.params, params)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -112,7 +109,7 @@ def test_weight_decay_is_decoupled_where_optax_leaves_it_to_us(batch: Examples) 
         config = replace(CONFIG, optimizer=Optimizer(name))
         stepped, _ = train_step(config, Hyper(0.01, 0.1), init_state(config, KEY), batch)
         updates, _ = theirs.update(grads, theirs.init(state.params), state.params)
-        close(stepped.params, optax.apply_updates(state.params, updates))
+        leaves_close(stepped.params, optax.apply_updates(state.params, updates))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -121,7 +118,7 @@ def test_weight_decay_never_enters_what_an_optimizer_keeps(name: str, batch: Exa
     with_decay, without = (
         train_step(config, Hyper(0.01, decay), init_state(config, KEY), batch)[0] for decay in (1.0, 0.0)
     )
-    close(with_decay.opt_state, without.opt_state, 0)
+    leaves_close(with_decay.opt_state, without.opt_state, 0)
     assert not np.array_equal(with_decay.params["Dense_1"]["kernel"], without.params["Dense_1"]["kernel"])
 
 
@@ -134,7 +131,7 @@ def test_no_momentum_is_the_limit_of_little(name: str, batch: Examples) -> None:
             state, _ = train_step(config, Hyper(0.1), state, batch)
         return state.params
 
-    close(after_two_steps(0), after_two_steps(1e-30))
+    leaves_close(after_two_steps(0), after_two_steps(1e-30))
 
 
 def test_a_state_of_another_optimizer_is_refused(digits: Dataset, batch: Examples) -> None:
@@ -159,7 +156,7 @@ def test_clipping_bounds_the_norm_and_leaves_the_direction(factor: float, batch:
     norm = float(optax.tree.norm(grads))
     config = replace(CONFIG, optimizer=Optimizer("sgd"), clip_norm=factor * norm)
     stepped, _ = train_step(config, Hyper(1.0), init_state(config, KEY), batch)
-    close(stepped.params, jax.tree.map(lambda p, g: p - min(factor, 1) * g, state.params, grads))
+    leaves_close(stepped.params, jax.tree.map(lambda p, g: p - min(factor, 1) * g, state.params, grads))
 
 
 def test_the_average_has_no_bias_to_its_start() -> None:
@@ -175,7 +172,7 @@ def test_the_average_is_what_is_scored_and_kept(digits: Dataset, tmp_path: Path)
     config = replace(CONFIG, ema_decay=0.98)
     run = fit(config, digits.train, digits.validation, key=KEY)
     plain = fit(CONFIG, digits.train, digits.validation, key=KEY)
-    close(run.state.params, plain.state.params, 1e-5)  # the averaging does not touch the training
+    leaves_close(run.state.params, plain.state.params, 1e-5)  # the averaging does not touch the training
     assert run.params is run.state.average
     assert plain.params is plain.state.params
     assert digits.validation is not None
@@ -186,7 +183,7 @@ def test_the_average_is_what_is_scored_and_kept(digits: Dataset, tmp_path: Path)
     assert run.history[-1].validation_loss != plain.history[-1].validation_loss
     checkpoint.save(tmp_path / "c.safetensors", run.state, {})
     kept, _ = checkpoint.load_params(tmp_path / "c.safetensors")
-    close(kept, run.params, 0)
+    leaves_close(kept, run.params, 0)
 
 
 def test_a_run_with_everything_goes_on_to_the_same_bits(digits: Dataset) -> None:
@@ -202,7 +199,7 @@ def test_a_run_with_everything_goes_on_to_the_same_bits(digits: Dataset) -> None
     half = fit(config, digits.train, key=KEY, callback=lambda record, _: record.epoch == 1)
     rest = fit(config, digits.train, state=half.state)
     assert [record.epoch for record in rest.history] == [2, 3]
-    close(rest.state._replace(key=0), whole.state._replace(key=0), 0)
+    leaves_close(rest.state._replace(key=0), whole.state._replace(key=0), 0)
 
 
 def test_names_and_options_survive_the_command_line() -> None:

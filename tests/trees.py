@@ -1,0 +1,9 @@
+"""What tests ask of pytrees."""
+
+import jax
+import numpy as np
+
+
+def leaves_close(ours: object, theirs: object, tolerance: float = 1e-6) -> None:
+    """Fails unless two trees are the same, but for so much in each number, absolutely and in proportion."""
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), ours, theirs)
