@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mnist_jax import results, runs
-from mnist_jax.cli import main
+from mnist_jax.cli import main, tune
+from mnist_jax.datasets import Dataset
 
 pytest.importorskip("optuna", reason="Optuna: the extra `tune`")
 TUNE = ["tune", "--dataset", "digits", "--epochs", "2"]
@@ -57,6 +58,18 @@ def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.Capt
             "SELECT param_value FROM trial_params WHERE param_name = 'learning_rate'"
         ).fetchall()
     assert len(set(rates)) == 3  # what goes on does not begin again
+
+
+def test_what_falls_behind_the_median_is_stopped(digits: Dataset, tmp_path: Path) -> None:
+    layer = {"layers": 1, "width_0": 64, "batch_size": 64, "dropout": 0.0, "label_smoothing": 0.0}
+    with tune._study(tmp_path, {"seed": 0}) as study:
+        for strength, rate in [*[(0.0, 1e-2)] * 4, (1.2, 3e-4)]:
+            study.enqueue_trial({**layer, "deformation": strength, "learning_rate": rate})
+        study.optimize(lambda trial: tune._try(trial, digits, 4, 0), n_trials=5)
+        *good, behind = study.trials
+        assert [(trial.state.name, max(trial.intermediate_values)) for trial in good] == [("COMPLETE", 4)] * 4
+        assert (behind.state.name, max(behind.intermediate_values)) == ("PRUNED", 1)
+        assert tune._done(study) == 5
 
 
 @pytest.mark.parametrize(

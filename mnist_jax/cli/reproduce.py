@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
 
 FORMAT = 1
-HEADINGS = "preset", "network", "epochs", "claimed", "measured", "worst", "best", "claim met", "ONNX = JAX"
+HEADINGS = (
+    "preset",
+    "network",
+    "parameters",
+    "epochs",
+    "claimed",
+    "measured",
+    "worst",
+    "best",
+    "claim met",
+    "seconds",
+    "ONNX = JAX",
+)
 
 
 def reproduce(
@@ -140,12 +152,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["preset"],
         row["network"],
+        f"{row['parameters']:,}",
         str(row["config"]["epochs"]),
         row["claim"] or "-",
         console.spread(row["mean"], row["std"]),
         console.percent(row["worst"]),
         console.percent(row["best"]),
         {True: "yes", False: "no", None: "-"}[row["claim_met"]],
+        f"{row['seconds']:.1f}",
         f"yes ({row['onnx']['max_abs_difference']:.1e})" if row["onnx"]["passed"] else "NO",
     ]
 
@@ -177,5 +191,6 @@ def _caption(result: dict[str, Any]) -> str:
     return (
         f"Test accuracy, mean ± standard deviation over {seeds} seeds, each network scored once on all "
         f"test images of {result['dataset']}; in brackets the largest difference between ONNX Runtime's "
-        f"outputs and JAX's. {result['date']}, {result['device']}; {packages}."
+        f"outputs and JAX's. Seconds: of training one of them. {result['date']}, {result['device']}; "
+        f"{packages}."
     )
