@@ -29,6 +29,7 @@ from mnist_jax.networks import (
     member_name,
     parts,
 )
+from mnist_jax.products import product
 from mnist_jax.settings import check_one_of, check_real
 from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
 
@@ -55,7 +56,7 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         spec, initializer = self.spec, _INITIALIZERS[self.spec.initializer]
-        dense = functools.partial(nn.Dense, kernel_init=initializer, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=initializer, dtype=self.dtype, dot_general=product)
         drop = nn.Dropout(self.dropout, deterministic=not self.dropout)
         hidden = pixels
         if isinstance(spec, CNN):
