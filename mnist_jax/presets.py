@@ -113,6 +113,18 @@ PRESETS: dict[str, Preset] = {
         0.0,
         hyper=Hyper(label_smoothing=0.05),
     ),
+    "mlp-1500-1000-500-deformed": Preset(
+        Config(
+            MLP((1500, 1000, 500), ("relu", "relu", "relu")),
+            epochs=180,
+            batch_size=256,
+            schedule=Schedule("cosine"),
+            dtype="bfloat16",
+            deformation=STRONG,
+        ),
+        0.0,
+        hyper=Hyper(label_smoothing=0.05),
+    ),
 }
 DEFAULT_PRESET = "mlp-128-64"
 
