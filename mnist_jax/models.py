@@ -141,7 +141,7 @@ def apply(
 
     In `bfloat16` the layers compute with parameters and activations rounded to it, as training in mixed
     precision does (Kalamkar et al. 2019). With `dropout`, that share of each hidden layer's outputs is left
-    out, by `key`, which it then needs.
+    out, by `key`, which it then needs. Forward-mode derivatives are for float32 alone.
 
     Raises:
         InputError: another shape or dtype. (The range of values can't be seen while tracing.)

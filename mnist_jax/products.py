@@ -2,7 +2,7 @@
 
 XLA makes good use of those units (Intel's AMX) only for `[m, k] @ [k, n]` with both matrices lying row by row
 in memory. Those of a gradient have one the other way round: they are read across, or done in float32, at a
-quarter of the speed. So there what is smaller is turned in memory first (bench/NOTES.md).
+fifth of the speed. So there one is turned in memory first, and never the parameters (bench/NOTES.md).
 """
 
 from typing import Any
@@ -15,11 +15,16 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from mnist_jax.types import Array
 
 
-def product(left: Array, right: Array, *_: Any, **__: Any) -> Array:
-    """`[m, k] @ [k, n]`, also for `flax.linen.Dense` to use in place of `lax.dot_general`."""
-    if left.dtype == jnp.bfloat16:
+def product(left: Array, right: Array, *how: Any, **named: Any) -> Array:
+    """`lax.dot_general` for `flax.linen.Dense`, which takes it of `[m, k]` and `[k, n]` alone.
+
+    What lies on several devices is multiplied as ever: there JAX must see what becomes of each axis.
+    """
+    one_device = all(jax.typeof(factor).sharding.mesh.empty for factor in (left, right))
+    if left.dtype == jnp.bfloat16 and one_device:
+        assert left.ndim == right.ndim == 2
         return _product(left, right)
-    return left @ right
+    return lax.dot_general(left, right, *how, **named)
 
 
 @jax.custom_vjp
@@ -44,7 +49,7 @@ def _directly(left: Array, right: Array, gradient: Array) -> tuple[Array, Array]
 
 
 def _by_rows(left: Array, right: Array, gradient: Array) -> tuple[Array, Array]:
-    """The same; what is turned is never `right`, the parameters, which are the largest."""
+    """The same with `right`, the parameters, as they lie in memory."""
     # Without the barrier XLA would make `gradient @ right.T` of it again.
     for_left = lax.optimization_barrier(right @ _turned(gradient)).T
     return for_left, _turned(left) @ gradient

@@ -95,7 +95,7 @@ def train_step(
             is one of another network, or of an optimiser that keeps other things.
     """
     _check(config, state, batch)
-    return _step(config, hyper, state, batch, lambda params: params)
+    return _step(config, hyper, state, batch, _as_it_is)
 
 
 def _step(
@@ -171,17 +171,17 @@ def train_epoch(
         config = replace(config, schedule=replace(config.schedule, steps=whole_run))
     order = jax.random.permutation(jax.random.fold_in(state.key, epoch), count)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
-    turned = _transposed if config.dtype == "float32" else _as_it_is
+    view = _transposed if config.dtype == "float32" else _as_it_is
 
     def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
-        return _step(config, hyper, state, Examples(images[rows], labels[rows]), turned)
+        return _step(config, hyper, state, Examples(images[rows], labels[rows]), view)
 
     full = order[: count - rest].reshape(steps, config.batch_size)
-    state, metrics = jax.lax.scan(body, turned(state), full)
+    state, metrics = jax.lax.scan(body, view(state), full)
     if rest:
         state, last = body(state, order[count - rest :])
         metrics = jax.tree.map(jnp.append, metrics, last)
-    return turned(state), metrics
+    return view(state), metrics
 
 
 def check_trainable(examples: Any, name: str = "examples") -> None:

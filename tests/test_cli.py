@@ -177,7 +177,8 @@ def test_reproduce_sets_claims_beside_measurements(
     assert row["claim_met"] == (row["mean"] >= 0.975)
     assert row["onnx"]["passed"]
     line = outs[1].read_text().splitlines()[2]
-    assert f"| about 98 % | {100 * row['mean']:.2f} ± {100 * row['std']:.2f} % |" in line
+    assert f"| 79,510 | 10 | about 98 % | {100 * row['mean']:.2f} ± {100 * row['std']:.2f} % |" in line
+    assert f" | {row['seconds']:.1f} | yes (" in line
     assert main(arguments[:-1]) == 0
     assert "mlp-100-sigmoid" in capsys.readouterr().out
 

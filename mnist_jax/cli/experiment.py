@@ -99,7 +99,7 @@ class Trained(NamedTuple):
     Attributes:
         seed: its own.
         params: what was trained.
-        seconds: of training; of networks trained together, the same for each.
+        seconds: of training; of networks trained together, its share.
         test: its score on the test set, the one look at it.
         parity: of its ONNX file.
     """

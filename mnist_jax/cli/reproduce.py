@@ -167,9 +167,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _table(result: dict[str, Any]) -> "Table":
     from rich.table import Column, Table
 
-    table = Table(Column(HEADINGS[0], no_wrap=True), *HEADINGS[1:], box=None)
+    # Without the network and its parameters, for which a terminal is too narrow.
+    table = Table(Column(HEADINGS[0], no_wrap=True), *HEADINGS[3:], box=None)
     for row in result["presets"]:
-        table.add_row(*_cells(row))
+        name, _, _, *rest = _cells(row)
+        table.add_row(name, *rest)
     return table
 
 
@@ -191,6 +193,7 @@ def _caption(result: dict[str, Any]) -> str:
     return (
         f"Test accuracy, mean ± standard deviation over {seeds} seeds, each network scored once on all "
         f"test images of {result['dataset']}; in brackets the largest difference between ONNX Runtime's "
-        f"outputs and JAX's. Seconds: of training one of them. {result['date']}, {result['device']}; "
+        f"outputs and JAX's. Seconds: of training one; where seeds were trained together, its share. "
+        f"{result['date']}, {result['device']}; "
         f"{packages}."
     )
