@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 NOT_RUN = {
     "pip install uv && uv run mnist-jax train",
     "uv run pytest",
-    "uv run mnist-jax train --preset mlp-1024-512-deformed",
+    "uv run mnist-jax train --preset mlp-1500-1000-500-deformed",
     "uv sync --extra cuda",
     "uv sync --extra tpu",
 }
