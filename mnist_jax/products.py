@@ -2,7 +2,7 @@
 
 XLA makes good use of those units (Intel's AMX) only for `[m, k] @ [k, n]` with both matrices lying row by row
 in memory. Those of a gradient have one the other way round: they are read across, or done in float32, at a
-fifth of the speed. So there one is turned in memory first, and never the parameters (bench/NOTES.md).
+quarter of the speed. So there one is turned in memory first, and never the parameters (bench/NOTES.md).
 """
 
 from typing import Any

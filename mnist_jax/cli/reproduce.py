@@ -193,7 +193,6 @@ def _caption(result: dict[str, Any]) -> str:
     return (
         f"Test accuracy, mean ± standard deviation over {seeds} seeds, each network scored once on all "
         f"test images of {result['dataset']}; in brackets the largest difference between ONNX Runtime's "
-        f"outputs and JAX's. Seconds: of training one; where seeds were trained together, its share. "
-        f"{result['date']}, {result['device']}; "
-        f"{packages}."
+        "outputs and JAX's. Seconds: of training one; where seeds were trained together, its share. "
+        f"{result['date']}, {result['device']}; {packages}."
     )
