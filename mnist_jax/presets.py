@@ -57,9 +57,9 @@ def _tuned(model: Network) -> Preset:
     return Preset(config, 0.0, hyper=Hyper(3e-3))
 
 
-def _deformed(model: Network) -> Preset:
+def _deformed(model: Network, epochs: int = 100) -> Preset:
     """The best that was found for small networks with deformation, half as strong as for large ones."""
-    config = Config(model, 100, 128, schedule=Schedule("cosine"), deformation=STRONG.times(0.5))
+    config = Config(model, epochs, 128, schedule=Schedule("cosine"), deformation=STRONG.times(0.5))
     return Preset(config, 0.0, hyper=Hyper(3e-3, 0.0, 0.05))
 
 
@@ -70,6 +70,8 @@ PRESETS: dict[str, Preset] = {
     "cnn-32-64": Preset(Config(CNN((32, 64), 3, "average", (256,)), epochs=5, batch_size=128), 0.1),
     **{f"{name}-tuned": _tuned(recipe.config.model) for name, recipe in NOTEBOOKS.items()},
     **{f"{name}-deformed": _deformed(recipe.config.model) for name, recipe in NOTEBOOKS.items()},
+    # So few units take longer to learn it.
+    "mlp-50-50-sigmoid-deformed": _deformed(NOTEBOOKS["mlp-50-50-sigmoid"].config.model, epochs=250),
     "cnn-8-24-deformed": Preset(
         Config(
             CNN((8, 24), 5, padding=("valid", "valid")),
