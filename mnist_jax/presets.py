@@ -86,7 +86,7 @@ PRESETS: dict[str, Preset] = {
     "cnn-16-48-deformed": Preset(
         Config(
             CNN((16, 48), 5, dense=(128,), padding=("valid", "valid")),
-            epochs=40,
+            epochs=54,
             batch_size=128,
             schedule=Schedule("cosine"),
             deformation=STRONG.times(0.5),
