@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mnist_jax.checks import check_image_type
 from mnist_jax.models import scale
+from mnist_jax.settings import check_real
 from mnist_jax.types import Array, Images, Scalar
 
 
@@ -24,7 +25,9 @@ def fast_gradient_sign(loss: Callable[[Array], Scalar], distance: float, images:
 
     Raises:
         InputError: the images have another shape or dtype.
+        SpecError: the distance is no number of 0..1.
     """
     check_image_type(images)
+    distance = check_real("distance", distance, 0, 1)
     pixels = scale(images)
     return pixels + distance * jnp.sign(jax.grad(loss)(pixels))

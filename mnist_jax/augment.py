@@ -19,6 +19,7 @@ from jaxtyping import Float32, UInt8
 
 from mnist_jax.checks import check_image_type
 from mnist_jax.deformations import Deformation
+from mnist_jax.errors import SpecError
 from mnist_jax.models import check_key, scale
 from mnist_jax.networks import IMAGE_SHAPE
 from mnist_jax.types import AnyArray, Array, Key
@@ -41,9 +42,11 @@ def deform(deformation: Deformation, key: Key, image: Image) -> Pixels:
 
     Raises:
         InputError: the image has another shape or dtype.
-        SpecError: the key is not one typed key.
+        SpecError: the key is not one typed key, or the deformation none.
     """
     check_key(key)
+    if not isinstance(deformation, Deformation):
+        raise SpecError(f"deformation must be a Deformation; got {deformation!r}")
     check_image_type(jnp.asarray(image)[None])
     pixels = scale(image)
     if deformation == Deformation(smoothness=deformation.smoothness):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from mnist_jax.deformations import Deformation
-from mnist_jax.networks import CNN, MLP, Network
+from mnist_jax.networks import CNN, MLP, Dtype, Network
 from mnist_jax.optimizers import Optimizer, Schedule
 from mnist_jax.settings import check_one_of
 from mnist_jax.specs import Config, Hyper, default_hyper
@@ -57,10 +57,20 @@ def _tuned(model: Network) -> Preset:
     return Preset(config, 0.0, hyper=Hyper(3e-3))
 
 
-def _deformed(model: Network, epochs: int = 100) -> Preset:
-    """The best that was found for small networks with deformation, half as strong as for large ones."""
-    config = Config(model, epochs, 128, schedule=Schedule("cosine"), deformation=STRONG.times(0.5))
-    return Preset(config, 0.0, hyper=Hyper(3e-3, 0.0, 0.05))
+def _deformed(
+    model: Network,
+    epochs: int = 100,
+    batch_size: int = 128,
+    *,
+    strength: float = 0.5,
+    learning_rate: float = 3e-3,
+    label_smoothing: float = 0.05,
+    dtype: Dtype = "float32",
+) -> Preset:
+    """The best that was found with deformation: for small networks, unless told otherwise."""
+    schedule, deformation = Schedule("cosine"), STRONG.times(strength)
+    config = Config(model, epochs, batch_size, schedule=schedule, dtype=dtype, deformation=deformation)
+    return Preset(config, 0.0, hyper=Hyper(learning_rate, label_smoothing=label_smoothing))
 
 
 PRESETS: dict[str, Preset] = {
@@ -69,30 +79,16 @@ PRESETS: dict[str, Preset] = {
     "lenet-5": Preset(Config(CNN((6, 16), 5, "average", (120, 84), ("same", "valid")), batch_size=128), 0.1),
     "cnn-32-64": Preset(Config(CNN((32, 64), 3, "average", (256,)), epochs=5, batch_size=128), 0.1),
     **{f"{name}-tuned": _tuned(recipe.config.model) for name, recipe in NOTEBOOKS.items()},
-    **{f"{name}-deformed": _deformed(recipe.config.model) for name, recipe in NOTEBOOKS.items()},
-    # So few units take longer to learn it.
-    "mlp-50-50-sigmoid-deformed": _deformed(NOTEBOOKS["mlp-50-50-sigmoid"].config.model, epochs=250),
-    "cnn-8-24-deformed": Preset(
-        Config(
-            CNN((8, 24), 5, padding=("valid", "valid")),
-            epochs=60,
-            batch_size=128,
-            schedule=Schedule("cosine"),
-            deformation=STRONG.times(0.5),
-        ),
-        0.0,
-        hyper=Hyper(2e-3),
+    # 50 and 50 units take longer to learn what deformation shows them.
+    **{
+        f"{name}-deformed": _deformed(recipe.config.model, 250 if name == "mlp-50-50-sigmoid" else 100)
+        for name, recipe in NOTEBOOKS.items()
+    },
+    "cnn-8-24-deformed": _deformed(
+        CNN((8, 24), 5, padding=("valid", "valid")), 60, learning_rate=2e-3, label_smoothing=0.0
     ),
-    "cnn-16-48-deformed": Preset(
-        Config(
-            CNN((16, 48), 5, dense=(128,), padding=("valid", "valid")),
-            epochs=54,
-            batch_size=128,
-            schedule=Schedule("cosine"),
-            deformation=STRONG.times(0.5),
-        ),
-        0.0,
-        hyper=Hyper(2e-3, 0.0, 0.05),
+    "cnn-16-48-deformed": _deformed(
+        CNN((16, 48), 5, dense=(128,), padding=("valid", "valid")), 54, learning_rate=2e-3
     ),
     "mlp-1024-512-adversarial": Preset(
         Config(
@@ -104,28 +100,16 @@ PRESETS: dict[str, Preset] = {
         ),
         0.0,
     ),
-    "mlp-1024-512-deformed": Preset(
-        Config(
-            MLP((1024, 512), ("relu", "relu")),
-            epochs=150,
-            batch_size=256,
-            schedule=Schedule("cosine"),
-            deformation=STRONG,
-        ),
-        0.0,
-        hyper=Hyper(label_smoothing=0.05),
+    "mlp-1024-512-deformed": _deformed(
+        MLP((1024, 512), ("relu", "relu")), 150, 256, strength=1, learning_rate=1e-3
     ),
-    "mlp-1500-1000-500-deformed": Preset(
-        Config(
-            MLP((1500, 1000, 500), ("relu", "relu", "relu")),
-            epochs=180,
-            batch_size=256,
-            schedule=Schedule("cosine"),
-            dtype="bfloat16",
-            deformation=STRONG,
-        ),
-        0.0,
-        hyper=Hyper(label_smoothing=0.05),
+    "mlp-1500-1000-500-deformed": _deformed(
+        MLP((1500, 1000, 500), ("relu", "relu", "relu")),
+        180,
+        256,
+        strength=1,
+        learning_rate=1e-3,
+        dtype="bfloat16",
     ),
 }
 DEFAULT_PRESET = "mlp-128-64"

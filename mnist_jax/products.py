@@ -16,7 +16,7 @@ from mnist_jax.types import Array
 
 
 def product(left: Array, right: Array, *how: Any, **named: Any) -> Array:
-    """`lax.dot_general` for `flax.linen.Dense`, which takes it of `[m, k]` and `[k, n]` alone.
+    """`lax.dot_general` as `flax.linen.Dense` calls it: of `[m, k]` and `[k, n]`.
 
     What lies on several devices is multiplied as ever: there JAX must see what becomes of each axis.
     """

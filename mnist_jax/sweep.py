@@ -57,8 +57,8 @@ def fit_many(
     """Trains many runs of one config, so many at once as one program.
 
     A run is what `fit` makes of its key and its numbers, up to rounding: products for several networks are
-    summed in another order. After 20 steps parameters differ by 1e-5 at most; at the end networks are
-    others, and as good.
+    summed in another order. After 20 steps parameters differ by 1e-5 at most; by the end they are different
+    networks, equally good.
 
     Args:
         config: what all runs have in common.
@@ -70,13 +70,16 @@ def fit_many(
         callback: called after each epoch of a group with the place of its first run and a record of each.
 
     Raises:
-        SpecError: keys are not one-dimensional; numbers do not fit them or are out of range.
+        SpecError: keys are not one-dimensional; numbers do not fit them or are out of range; `callback` is no
+            function.
         InputError: as `fit`.
     """
     check_config(config)
     count = _count(keys)
     hyper = _spread(default_hyper(config.optimizer) if hyper is None else hyper, count)
     check_sets(config, train, validation)
+    if callback is not None and not callable(callback):
+        raise SpecError(f"callback must be a function of a place and records; got {callback!r}")
     group = min(count, suitable(config) if at_once is None else check_whole("at_once", at_once))
     train, validation = jax.device_put((train, validation))
 

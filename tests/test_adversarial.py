@@ -155,5 +155,8 @@ def test_the_distance_comes_back_from_json_and_is_checked() -> None:
 def test_what_is_no_batch_of_images_is_refused() -> None:
     with pytest.raises(InputError, match=r"images must be an array of shape \[batch, 28, 28\]; got"):
         fast_gradient_sign(jnp.sum, 0.1, np.zeros((28, 28), np.uint8))
+    for distance in (float("nan"), -0.1, 1, "far"):
+        with pytest.raises(SpecError, match=r"distance must be a number.*; got"):
+            fast_gradient_sign(jnp.sum, distance, jnp.zeros((1, 28, 28)))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"images must be uint8 .* got float64"):
         fast_gradient_sign(jnp.sum, 0.1, np.zeros((1, 28, 28)))

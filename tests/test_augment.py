@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from mnist_jax import train as training
 from mnist_jax.augment import deform, displace, sample
 from mnist_jax.datasets import Dataset
 from mnist_jax.deformations import Deformation
 from mnist_jax.errors import MnistJaxError, SpecError
 from mnist_jax.loop import fit
+from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply, init
 from mnist_jax.networks import CNN, MLP
-from mnist_jax.specs import Config, default_hyper, from_json, to_json
+from mnist_jax.specs import Config, Hyper, default_hyper, from_json, to_json
 from mnist_jax.train import init_state, train_epoch, train_step
 from mnist_jax.types import Examples
 
@@ -102,13 +104,26 @@ def test_a_batch_is_its_images_one_by_one() -> None:
     assert not np.allclose(deform(ALL, KEYS[0], IMAGE), deform(ALL, KEYS[1], IMAGE))
 
 
-def test_training_deforms_anew_in_every_step_and_an_epoch_is_its_steps(digits: Dataset) -> None:
+def test_training_deforms_each_image_by_itself_and_anew_in_every_step(digits: Dataset) -> None:
+    config = Config(MLP((16,), ("relu",)), batch_size=50, deformation=ALL)
+    start = init_state(config, jax.random.key(0))
+    batch = Examples(np.repeat(digits.train.images[:1], 50, axis=0), np.repeat(digits.train.labels[:1], 50))
+    seen = []
+    for step in (0, 1, 7):
+        state = start._replace(step=jnp.int32(step))
+        key, _ = jax.random.split(training._step_key(state))
+        images = jax.vmap(functools.partial(deform, ALL))(jax.random.split(key, 50), batch.images)
+        loss = cross_entropy("softmax", apply(config.model, start.params, images), batch.labels).mean()
+        _, metrics = train_step(config, Hyper(), state, batch)
+        assert float(metrics.loss) == pytest.approx(float(loss), rel=1e-5)
+        seen.append(images)
+    different = np.unique(np.concatenate(seen).reshape(150, -1), axis=0)
+    assert len(different) == 150
+
+
+def test_an_epoch_with_deformation_is_its_steps(digits: Dataset) -> None:
     config = Config(MLP((16,), ("relu",)), batch_size=50, deformation=ALL, dropout=0.3)
     hyper, state = default_hyper(config.optimizer), init_state(config, jax.random.key(0))
-    batch = Examples(digits.train.images[:50], digits.train.labels[:50])
-    _, first = train_step(config, hyper, state, batch)
-    _, second = train_step(config, hyper, state._replace(step=state.step + 1), batch)
-    assert float(first.loss) != float(second.loss)
     few = Examples(digits.train.images[:200], digits.train.labels[:200])
     whole, _ = train_epoch(config, hyper, state, few)
     order = jax.random.permutation(jax.random.fold_in(state.key, 0), 200).reshape(4, 50)
@@ -176,6 +191,12 @@ def test_height_and_width_are_stretched_each_by_itself() -> None:
         assert 1.15 < stretched.max() <= 1.2
 
 
+def test_across_and_down_are_shifted_each_by_itself() -> None:
+    rows, columns = np.moveaxis(moved(Deformation(shift=2)), 1, 0)
+    down, across = rows[:, 0, 0], columns[:, 0, 0]
+    assert abs(np.corrcoef(down, across)[0, 1]) < 0.2  # 300 of them
+
+
 def test_shear_leans_by_the_tangent_of_its_angle() -> None:
     keys = jax.random.split(jax.random.key(0), 300)
     _, columns = jax.vmap(functools.partial(displace, Deformation(shear=44)))(keys)
@@ -203,6 +224,8 @@ def test_what_is_no_image_and_no_key_is_refused() -> None:
     ):
         with pytest.raises(MnistJaxError, match=message):
             deform(deformation, key, wrong)
+    with pytest.raises(SpecError, match="deformation must be a Deformation; got None"):
+        deform(None, jax.random.key(0), image)  # type: ignore[arg-type]
 
 
 def test_a_deformation_may_be_gentler_as_a_whole() -> None:

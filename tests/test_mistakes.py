@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from mnist_jax import checkpoint, runs
-from mnist_jax.cli import main
+from mnist_jax.cli import main, sweep
 
 
 @pytest.mark.parametrize(
@@ -298,3 +298,19 @@ def test_a_full_disk_on_resume_keeps_what_was_there(tmp_path: Path) -> None:
 def test_no_home_is_no_error(tmp_path: Path) -> None:
     line = "unset HOME XDG_CACHE_HOME; {cli} train --dataset digits --epochs 1 --out run"
     assert run_cli(line, tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path)).returncode == 0
+
+
+def test_what_does_not_fit_into_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_much(*_: object) -> None:
+        raise MemoryError("Unable to allocate 7.45 GiB")
+
+    monkeypatch.setattr(sweep, "_train", too_much)
+    words = ["sweep", "--dataset", "digits", "--seeds", "2000000000", "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "must fit into memory, and does not: Unable to allocate 7.45 GiB; ask for less at once"
+    )
+    assert not list(tmp_path.iterdir())

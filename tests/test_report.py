@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mnist_jax import load, results, runs
+from mnist_jax import load, plots, results, runs
 from mnist_jax.cli import main
 from mnist_jax.cli.report import command
 from mnist_jax.networks import MLP
 from mnist_jax.optimizers import Schedule
+from mnist_jax.report import DEFORMED
 from mnist_onnx import Classifier
 
 
@@ -156,13 +157,27 @@ def test_its_mistakes_and_doubts_are_those_of_the_onnx_file(run_dir: Path, writt
     assert error == f"expected calibration error {100 * sum(gaps) / len(labels):.2f} %"
 
 
-def test_a_run_with_deformation_shows_it(tmp_path: Path) -> None:
+def test_a_run_with_deformation_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, plot = [], plots.plot_images
+
+    def note(images: np.ndarray, *how: Any, **named: Any) -> Any:
+        drawn.append(np.asarray(images))
+        return plot(images, *how, **named)
+
+    monkeypatch.setattr(plots, "plot_images", note)
     folder = tmp_path / "run"
     words = ["train", "--dataset", "digits", "--preset", "mlp-100", "--epochs", "1", "--report"]
     assert main([*words, "--deformation", "rotate=15,elastic=34", "--out", str(folder)]) == 0
     html = (folder / "report.html").read_text()
     assert 'aria-label="Training images, and the same deformed"' in html
     assert "what steps of training make of it: rotate=15,elastic=34." in html
+    (pictures,) = [images for images in drawn if len(images) == 10 * (1 + DEFORMED)]
+    train = load("digits", validation_fraction=0.2).train
+    firsts = [np.flatnonzero(train.labels == label)[0] for label in range(10)]
+    np.testing.assert_allclose(pictures[:10], train.images[firsts] / 255, atol=1e-6)
+    assert len(np.unique(pictures, axis=0)) == len(pictures)
+    ink = pictures.reshape(-1, 10, 28 * 28).sum(axis=2)
+    np.testing.assert_allclose(ink[1:], np.broadcast_to(ink[0], ink[1:].shape), rtol=0.35)
 
 
 def test_a_sigmoid_networks_outputs_are_divided_by_their_sum(tmp_path: Path) -> None:

@@ -136,6 +136,8 @@ def test_what_does_not_fit_is_refused(digits: Dataset) -> None:
         fit_many(config, digits.train, keys=KEYS, hyper=3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="held-out test set"):
         fit_many(config, digits.test, keys=KEYS)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="callback must be a function of a place and records; got 3"):
+        fit_many(Config(SPEC), digits.train, keys=KEYS, callback=3)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="at_once must be a whole number"):
         fit_many(config, digits.train, keys=KEYS, at_once=0)
 

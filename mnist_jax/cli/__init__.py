@@ -106,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         complain(f"{error.filename or 'the output'} cannot be written or read: {error.strerror or error}")
         return 2
+    except MemoryError as error:
+        complain(f"this must fit into memory, and does not: {error}; ask for less at once")
+        return 2
     if code == 130:
         complain("interrupted")
     return int(code or 0)
