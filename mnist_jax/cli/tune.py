@@ -46,8 +46,9 @@ def tune(
     """Search for a good multi-layer perceptron and its training: widths, rates, dropout, deformation.
 
     The search is Optuna's, which the extra `tune` installs: from the fifth network on, what falls behind
-    the median after an epoch is stopped. It is kept in DIR/study.db after each network, and the same command goes on with it. The best by
-    validation accuracy is trained again into DIR/run; only that network sees the test set.
+    the median after an epoch is stopped. It is kept in DIR/study.db after each network, and the same
+    command goes on with it. The best by validation accuracy is trained again into DIR/run; only that
+    network sees the test set.
 
     Example: mnist-jax tune --trials 30 --epochs 10 --out runs/tuned
     """
