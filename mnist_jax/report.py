@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GALLERY = 30  # pictures in each
 DEFORMED = 5  # rows of deformed pictures
 UNITS = 100  # whose weights are shown, at most
-CHANGED = 300  # test images that are changed in every way
+CHANGED = 1000  # test images that are changed in every way
 LOOKED_AT = 2000  # training images that a unit must be silent on to be called so
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import clock, floor, peers, programs
+from bench import clock, floor, peers, programs, recipes, report
 from bench.drawings import drawings, ink
+from mnist_jax.datasets import load
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.networks import CNN, MLP
+from mnist_jax.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -236,3 +238,12 @@ def test_recipes_that_cannot_be_are_refused(words: list[str], said: str) -> None
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert said in done.stderr
+
+
+def test_the_published_recipes_are_the_presets_and_what_the_log_says(mnist_dir: Path) -> None:
+    measured = ROOT / "bench" / "results" / "recipes.json"
+    result, data = json.loads(measured.read_text()), load("mnist", mnist_dir, validation_fraction=0.0)
+    known = {name: recipes._run(name, recipe, None, data) for name, recipe in PRESETS.items()}
+    looks = recipes._earlier(measured.with_name(recipes.LOG))
+    assert recipes._table(looks, known, result["timed"]) == result["rows"]
+    assert report._markdown(result, recipes.COLUMNS) == measured.with_suffix(".md").read_text()
