@@ -177,7 +177,7 @@ def test_ctrl_c_twice_stops_at_once_and_resume_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("kills", "epochs"), [(5, 300), pytest.param(25, 1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("kills", "epochs"), [(10, 600), pytest.param(25, 1500, marks=pytest.mark.long)])
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
     kills: int, epochs: int, tmp_path: Path
 ) -> None:
