@@ -23,6 +23,7 @@ from mnist_jax.presets import PRESETS
 from mnist_jax.specs import Config
 from mnist_onnx import Classifier, parity, save, to_onnx
 from mnist_onnx.quantize import PRECISIONS, Precision, cost, quantize, rounded, to_int8
+from mnist_onnx.saturation import MAX_STEP
 from mnist_onnx.sessions import open_session, run
 
 KEY = jax.random.key(0)
@@ -69,7 +70,7 @@ def test_static_files_round_what_they_say_they_round(digits: Dataset) -> None:
     spec = MLP((), ())
     params = as_numpy(jax.tree.map(lambda leaf: leaf + 0.01, init(spec, KEY)))
     model = quantize(to_onnx(spec, params, output="logits"), "int8-static", images=digits.train.images[:50])
-    steps, scales = to_int8(params["Dense_0"]["kernel"].T)
+    steps, scales = to_int8(params["Dense_0"]["kernel"].T, max_step=MAX_STEP)
     pixels = digits.test.images[:20].reshape(20, 784)  # 0..1 in 255 steps: the pixels themselves
     bias = np.rint(params["Dense_0"]["bias"] / (scales / 255))
     expected = (pixels.astype(np.int64) @ steps.T.astype(np.int64) + bias) * (scales / 255)
@@ -82,12 +83,13 @@ def test_static_files_round_what_they_say_they_round(digits: Dataset) -> None:
         np.float32,
         arrays.array_shapes(min_dims=2, max_dims=4, max_side=5),
         elements=st.floats(-3, 3, width=32),
-    )
+    ),
+    st.sampled_from((MAX_STEP, 127)),
 )
-def test_no_weight_moves_by_more_than_half_a_step(kernel: np.ndarray) -> None:
-    steps, scales = to_int8(kernel)
+def test_no_weight_moves_by_more_than_half_a_step(kernel: np.ndarray, max_step: int) -> None:
+    steps, scales = to_int8(kernel, max_step=max_step)
     assert steps.dtype == np.int8
-    assert np.abs(steps.astype(int)).max() <= 127
+    assert np.abs(steps.astype(int)).max() <= max_step
     spread = scales.reshape(-1, *[1] * (kernel.ndim - 1))
     assert (np.abs(steps * spread - kernel) <= 0.5001 * spread + 1e-30).all()
 
@@ -182,7 +184,8 @@ def test_biases_of_dead_units_stay(trained: tuple[Config, Fit], digits: Dataset)
     model = to_onnx(spec, params)
     static = quantize(model, "int8-static", images=digits.train.images[:500])
     paid = cost(model.SerializeToString(), static.SerializeToString(), digits.test)
-    assert paid.flips <= 5
+    assert paid.max_abs_difference < 0.1
+    assert paid.flips <= 10  # of close calls; without the bias, or with one clipped, nearly all
 
 
 def test_static_files_are_calibrated_on_pixels(digits: Dataset) -> None:

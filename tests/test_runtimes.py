@@ -18,6 +18,7 @@ from conftest import KEPT, ROOT
 from mutants import edit
 from specimens import NETWORKS
 
+from mnist_jax import machine
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import ModelError, RuntimeUnavailableError, SpecError
@@ -172,11 +173,14 @@ def test_the_table_is_what_was_found(run_dir: Path, tmp_path: Path) -> None:
     assert table.count("equals JAX |") == 2
     assert "| onnxruntime | 297 of 297 | 297 of 297 | 29" in smaller
     assert "| onnx-reference | 297 of 297 | refuses | refuses |" in smaller  # it has no old DequantizeLinear
+    where = rf"float32, float16, int8, int8-static: [\d-]+, {re.escape(machine.processor())}; jax "
+    assert re.search(where, (tmp_path / "conformance.md").read_text())
     # One that is asked again takes its old rows' place; the others stay.
-    again = [*command[:3], "--runtime", names[0], "--out", str(tmp_path)]
+    again = [*command[:3], "--runtime", names[0], "--precision", "int8-static", "--out", str(tmp_path)]
     assert subprocess.run(again, capture_output=True, check=False).returncode == 0
     rows = json.loads((tmp_path / "conformance.json").read_text())
     assert (len(rows), {row["runtime"] for row in rows}) == (14, set(names))
+    assert all(row["measured"] for row in rows)
     (tmp_path / "conformance.json").write_text("{")
     assert subprocess.run(again, capture_output=True, check=False).returncode == 2
 

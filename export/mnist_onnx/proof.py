@@ -24,6 +24,7 @@ from mnist_jax.types import Images, Params
 from mnist_onnx.classifier import read_metadata
 from mnist_onnx.graph import Input, Output, checked_params, to_onnx
 from mnist_onnx.quantize import is_static, rounded
+from mnist_onnx.saturation import saturation_warning
 from mnist_onnx.sessions import open_session, run
 
 # Of logits, as a share of the picture's scale, which is 1 + its largest |logit|: each is a sum of terms of
@@ -48,6 +49,7 @@ class Parity(NamedTuple):
         disagreements: images, noise included, with another answer, ties left out.
         n: images compared.
         noise: pictures compared besides: of noise, and images with noise strewn over them.
+        warning: why the file may answer otherwise on another machine; empty where nothing is known.
     """
 
     passed: bool
@@ -56,6 +58,7 @@ class Parity(NamedTuple):
     disagreements: int
     n: int
     noise: int
+    warning: str = ""
 
 
 class Question(NamedTuple):
@@ -107,10 +110,9 @@ def parity(
         SpecError: the parameters are not the spec's.
         InputError: the images are not uint8 `[n, 28, 28]`, or none.
     """
-    _check(model, images, seed)
-    data = model if isinstance(model, bytes) else model.SerializeToString()
+    data = _check(model, images, seed)
     asked = question(spec, params, data, images, seed=seed)
-    return _ask(asked, *_with_logits(data))
+    return _ask(asked, data, *_with_logits(data))
 
 
 def compare(
@@ -129,8 +131,8 @@ def compare(
         ModelError: the file is damaged, not ONNX, or takes or gives something else.
         InputError: the images are not uint8 `[n, 28, 28]`, or none; or a bad seed.
     """
-    _check(model, images, seed)
-    session = open_session(model if isinstance(model, bytes) else model.SerializeToString())
+    data = _check(model, images, seed)
+    session = open_session(data)
     given, out = session.get_inputs(), session.get_outputs()
     if len(given) != 1 or len(out) != 1 or given[0].type not in ("tensor(uint8)", "tensor(float)"):
         raise ModelError("the model must take one array, uint8 or float32, and put out one; got another")
@@ -147,10 +149,11 @@ def compare(
     answers = _in_chunks(jax.jit(function), pixels)
     scale = 1 + np.abs(answers).max(axis=-1, keepdims=True)
     asked = Question(pixels, answers, TOLERANCE * scale, answers, scale, len(images))
-    return _ask(asked, session, [out[0].name, out[0].name], given[0].name)
+    return _ask(asked, data, session, [out[0].name, out[0].name], given[0].name)
 
 
-def _check(model: object, images: Images, seed: int) -> None:
+def _check(model: bytes | onnx.ModelProto, images: Images, seed: int) -> bytes:
+    """The file's bytes, once all that was given is what it must be."""
     check_images(images)
     if images.dtype != np.uint8 or not len(images):
         raise InputError(
@@ -160,9 +163,10 @@ def _check(model: object, images: Images, seed: int) -> None:
         raise InputError(f"seed must be a whole number of at least 0; got {seed!r}")
     if not isinstance(model, bytes | onnx.ModelProto):
         raise ModelError(f"parity takes a model or the bytes of a file; got {model!r}")
+    return model if isinstance(model, bytes) else model.SerializeToString()
 
 
-def _ask(asked: Question, session: object, outputs: list[str], name: str = "images") -> Parity:
+def _ask(asked: Question, data: bytes, session: object, outputs: list[str], name: str = "images") -> Parity:
     """Asks for all answers, one picture at a time, in sevens and all at once."""
     pixels, logits, scale = asked.pixels, asked.logits, asked.scale
     off, off_logits = np.zeros_like(logits), np.zeros_like(logits)
@@ -185,6 +189,7 @@ def _ask(asked: Question, session: object, outputs: list[str], name: str = "imag
         disagreements=int(other.sum()),
         n=asked.n,
         noise=len(pixels) - asked.n,
+        warning=saturation_warning(onnx.load_from_string(data)),
     )
 
 

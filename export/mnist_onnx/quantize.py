@@ -5,7 +5,8 @@
     int8-static    activations are rounded to 8 bits too, by ranges seen on training images (section 3.1)
 
 The first two spread their kernels out to float32 when they are loaded, and compute just what JAX computes
-with the rounded kernels: that is proven, as for any file. The third is for runtimes with 8-bit arithmetic.
+with the rounded kernels: that is proven, as for any file. The third is for runtimes with 8-bit arithmetic;
+its weights stay within -64 to 64, so that no processor's products saturate (see `saturation`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from mnist_jax.errors import InputError, ModelError, SpecError
 from mnist_jax.networks import Spec
 from mnist_jax.settings import check_one_of
 from mnist_onnx.classifier import read_metadata
+from mnist_onnx.saturation import MAX_STEP, saturating_weights
 from mnist_onnx.sessions import open_session, run
 from mnist_onnx.weights import from_file, to_file
 
@@ -30,6 +32,7 @@ Precision = Literal["float16", "int8", "int8-static"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LAYERS = ("Conv", "Gemm")
 FLOAT16_MAX = 65504
+INT8_MAX = 127
 
 Rounding = tuple[np.ndarray, np.ndarray]  # an activation's step, and the step that stands for zero
 
@@ -65,20 +68,26 @@ def quantize(model: ModelProto, precision: Precision, *, images: Any = None) -> 
 
 
 def is_static(model: ModelProto, original: ModelProto) -> bool:
-    """Whether a model is the `int8-static` one of a float32 one, whatever the ranges of its activations."""
+    """Whether a model is the `int8-static` one of a float32 one, whatever the ranges of its activations.
+
+    Weights that use all of int8, of which `saturation` warns, are such a model's too.
+    """
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    max_step = INT8_MAX if saturating_weights(model) else MAX_STEP
     try:
         roundings = {
             node.input[0]: (tensors[f"{node.input[0]}.scale"], tensors[f"{node.input[0]}.zero"])
             for node in original.graph.node
             if node.op_type in LAYERS
         }
-        return bool(_rewritten(original, "int8-static", roundings).graph == model.graph)
+        return bool(_rewritten(original, "int8-static", roundings, max_step).graph == model.graph)
     except (KeyError, ValueError, TypeError, ZeroDivisionError):
         return False
 
 
-def _rewritten(model: ModelProto, precision: str, roundings: dict[str, Rounding]) -> ModelProto:
+def _rewritten(
+    model: ModelProto, precision: str, roundings: dict[str, Rounding], max_step: int = MAX_STEP
+) -> ModelProto:
     """The model with its layers' weights in fewer bits, and their inputs in steps where these are given."""
     smaller = ModelProto()
     smaller.CopyFrom(model)
@@ -88,7 +97,7 @@ def _rewritten(model: ModelProto, precision: str, roundings: dict[str, Rounding]
         if node.op_type not in LAYERS:
             graph.nodes.append(node)
         elif precision == "int8-static":
-            graph.add_in_integers(node, *roundings[node.input[0]])
+            graph.add_in_integers(node, *roundings[node.input[0]], max_step)
         else:
             graph.add_with_rounded_kernel(node, precision)
     del smaller.graph.node[:], smaller.graph.initializer[:]
@@ -121,11 +130,11 @@ class _Rewritten:
             self._dequantized(name, *to_int8(self.tensors[name]))
         self._again(node, [value, f"{name}.float", bias])
 
-    def add_in_integers(self, node: NodeProto, scale: np.ndarray, zero: np.ndarray) -> None:
+    def add_in_integers(self, node: NodeProto, scale: np.ndarray, zero: np.ndarray, max_step: int) -> None:
         value, name, bias = node.input
         # A bias is a whole number of steps of the products: these must not be so small that it has too many.
         least = np.abs(self.tensors[bias]) / (np.float32(2**30) * scale)
-        steps, scales = to_int8(self.tensors[name], least)
+        steps, scales = to_int8(self.tensors[name], least, max_step)
         self.tensors |= {f"{value}.scale": scale, f"{value}.zero": zero}
         rounding = [f"{value}.scale", f"{value}.zero"]
         self._node("QuantizeLinear", [value, *rounding], f"{value}.steps")
@@ -185,15 +194,15 @@ def to_float16(kernel: np.ndarray) -> np.ndarray:
     return kernel.astype(np.float16)
 
 
-def to_int8(kernel: np.ndarray, least: Any = 0) -> tuple[np.ndarray, np.ndarray]:
+def to_int8(kernel: np.ndarray, least: Any = 0, max_step: int = INT8_MAX) -> tuple[np.ndarray, np.ndarray]:
     """A kernel whose outputs come first, as int8, and the float32 scale of each output, of at least `least`.
 
-    Symmetric, so that 0 stays 0: the largest weight of each output becomes 127 or -127.
+    Symmetric, so that 0 stays 0: the largest weight of each output becomes `max_step` or its negative.
     """
     largest = np.abs(kernel).reshape(len(kernel), -1).max(axis=1)
-    scales = np.maximum(np.maximum(largest / np.float32(127), np.finfo(np.float32).tiny), least)
+    scales = np.maximum(np.maximum(largest / np.float32(max_step), np.finfo(np.float32).tiny), least)
     steps = np.rint(kernel / scales.reshape(-1, *[1] * (kernel.ndim - 1)))
-    return steps.clip(-127, 127).astype(np.int8), scales
+    return steps.clip(-max_step, max_step).astype(np.int8), scales
 
 
 def _ranges(model: ModelProto, images: np.ndarray, input_range: str) -> dict[str, tuple[float, float]]:

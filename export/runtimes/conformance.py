@@ -41,6 +41,10 @@ def conformance(
     runtime: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="One to ask; may be repeated. (default: all)")
     ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P", help="float32, or of the smaller files; may be repeated. (default: all)"),
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the table goes, as .md and .json.")
     ] = Path(),
@@ -58,6 +62,9 @@ def conformance(
     names = tuple(dict.fromkeys(runtime or RUNTIMES))
     for name in names:
         check_one_of("runtime", name, tuple(RUNTIMES))
+    for name in precision or ():
+        check_one_of("precision", name, ("float32", *PRECISIONS))
+    forms = [form for form in (*EXACT, *SMALLER) if precision is None or (form[2] or "float32") in precision]
     for folder in run_dirs:
         runs.read(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -65,7 +72,7 @@ def conformance(
     start_jax()
     asked = []
     for folder in run_dirs:
-        asked += list(examine_run(folder, names, data_dir))
+        asked += list(examine_run(folder, names, forms, data_dir))
         rows |= {place(row): row for row in asked}
         text = tables([rows[key] for key in sorted(rows, key=order)])
         write_atomic(out / "conformance.md", f"{text}\n".encode())
@@ -84,7 +91,7 @@ def earlier(path: Path) -> list[dict[str, Any]]:
     """
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_bytes())
-        return rows if all(place(row) for row in rows) else []
+        return rows if all(place(row) and row["measured"] for row in rows) else []
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError, OSError):
@@ -103,16 +110,22 @@ def order(key: tuple[str, ...]) -> tuple[int, int]:
     return runtimes.index(key[0]) if known[0] else 99, presets.index(key[1]) if known[1] else 99
 
 
-def examine_run(folder: Path, names: Iterable[str], data_dir: Path | None) -> Iterator[dict[str, Any]]:
-    """A row for each runtime and each form of the run's file."""
+def examine_run(
+    folder: Path,
+    names: Iterable[str],
+    forms: Iterable[tuple[Input, Output, Precision | None]],
+    data_dir: Path | None,
+) -> Iterator[dict[str, Any]]:
+    """A row for each runtime and each of these forms of the run's file."""
     from mnist_jax.cli.experiment import export_run, load_for, load_params
     from mnist_onnx.proof import question
     from mnist_onnx.runtimes import examine
 
     run = runs.read(folder)
     params, data = load_params(folder, run), load_for(run, data_dir)
+    measured = f"{time.strftime('%Y-%m-%d')}, {machine.processor()}; jax {machine.versions()['jax']}"
     with tempfile.TemporaryDirectory() as work:
-        for input_, output, precision in (*EXACT, *SMALLER):
+        for input_, output, precision in forms:
             model = export_run(
                 run, params, test_accuracy=None, classes=data.classes, input=input_, output=output
             )
@@ -127,6 +140,7 @@ def examine_run(folder: Path, names: Iterable[str], data_dir: Path | None) -> It
                 "input": input_,
                 "output": output,
                 "precision": precision or "float32",
+                "measured": measured,
             }
             for name in names:
                 note(f"{folder}: {input_}, {output}, {precision or 'float32'} in {name}")
@@ -148,9 +162,17 @@ def tables(rows: list[dict[str, Any]]) -> str:
             ("runtime", *PRECISIONS),
             ((name, *(verdict(rows, name, precision) for precision in PRECISIONS)) for name in names),
         ),
-        f"{time.strftime('%Y-%m-%d')}, {machine.device()}; jax {machine.versions()['jax']}.",
+        machines(rows),
     ]
     return "\n\n".join(parts)
+
+
+def machines(rows: list[dict[str, Any]]) -> str:
+    """What was measured on which processor, with its instruction sets: 8-bit answers may depend on them."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        found.setdefault(row["measured"], {})[row["precision"]] = None
+    return " ".join(f"{', '.join(precisions)}: {where}." for where, precisions in found.items())
 
 
 def table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:

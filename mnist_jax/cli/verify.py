@@ -42,7 +42,7 @@ def verify(
 ) -> None:
     """Prove that an ONNX file equals the JAX network, on the run's whole test set and on noise.
 
-    Ends with exit code 1 if it does not.
+    Ends with exit code 1 if it does not. Warns of a file whose answers depend on the processor.
 
     Example: mnist-jax verify model.onnx --run runs/my-run
     """
@@ -68,6 +68,8 @@ def verify(
     from mnist_onnx.classifier import read_metadata
     from mnist_onnx.proof import Parity, parity, question
     from mnist_onnx.runtimes import Examination, examine
+    from mnist_onnx.saturation import saturation_warning
+    from mnist_onnx.storage import parse
 
     spec, params = load_together(folders, asked)
     data = load_for(asked[0], data_dir)
@@ -93,7 +95,10 @@ def verify(
         "dataset": data.name,
         "precision": metadata["precision"],
         **console.finite(result._asdict()),
+        "warning": saturation_warning(parse(model, str(path))),
     }
+    if found["warning"]:
+        console.note(f"WARNING: {found['warning']}")
     if as_json:
         console.print_json(found)
     elif isinstance(result, Examination) and not result.version:
