@@ -24,6 +24,9 @@ from mnist_jax.sources import File, Source
 PROBE_SECONDS = 4.0  # for each mirror; two of them stay under ten seconds
 STALL_SECONDS = 20.0
 LIMIT_SECONDS = 600.0
+STARTED = (
+    "started"  # a file that says that the child has its imports behind it, which a busy machine draws out
+)
 
 
 def fetch(source: Source, wanted: list[File], folder: Path) -> None:
@@ -100,7 +103,7 @@ def _watch(child: subprocess.Popen[bytes], scratch: Path) -> str | None:
     while child.poll() is None:
         time.sleep(0.05)
         now = time.monotonic()
-        if (arrived := _bytes_below(scratch)) != size:
+        if (arrived := _bytes_below(scratch)) != size or not (scratch / STARTED).exists():
             size, progress = arrived, now
         if now - progress > STALL_SECONDS:
             return f"nothing arrived for {STALL_SECONDS:.0f} s"
@@ -123,6 +126,7 @@ def _child(scratch: Path, order: dict[str, tuple[int, str]]) -> None:
     """In the child process: downloads each address and puts the file under its own name in `scratch`."""
     import tensorflow_datasets as tfds
 
+    (scratch / STARTED).touch()
     infos = {
         url: tfds.download.checksums.UrlInfo(size=size, checksum=sha256, filename=Path(url).name)
         for url, (size, sha256) in order.items()

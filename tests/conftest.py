@@ -18,6 +18,7 @@ from typing import Any
 # Read when JAX starts: several devices on the CPU, so that a wrong assumption of one shows.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 
+import hypothesis
 import jax
 import jaxtyping
 import numpy as np
@@ -30,6 +31,10 @@ from mnist_jax.errors import RuntimeUnavailableError
 from mnist_jax.loop import Fit, fit
 from mnist_jax.networks import MLP
 from mnist_jax.specs import Config
+
+# What a test takes depends on the machine: no example fails for being slow.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")

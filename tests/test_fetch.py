@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -47,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"garbage\r\n")
             return
         if self.server.manner == "silent":
-            self.server.closing.wait(20)
+            self.server.closing.wait()
             return
         data = (self.server.folder / self.path.lstrip("/")).read_bytes()
         if self.server.manner == "damaged":
@@ -59,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data if self.server.manner != "stalling" else data[: len(data) // 2])
             if self.server.manner == "stalling":
                 self.wfile.flush()
-                self.server.closing.wait(20)
+                self.server.closing.wait()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -76,9 +75,9 @@ def mirrors(
         thread.start()
     source = replace(sources.SOURCES["mnist"], mirrors=tuple(server.url for server in servers))
     monkeypatch.setitem(sources.SOURCES, "mnist", source)
-    if "stalling" in request.param:  # elsewhere as it is: on a busy machine the child takes its time to start
-        monkeypatch.setattr(fetch, "STALL_SECONDS", 5.0)
-    monkeypatch.setattr(fetch, "PROBE_SECONDS", 1.0)
+    # Short only where that is what is tested: on a busy machine good mirrors take their time, too.
+    monkeypatch.setattr(fetch, "STALL_SECONDS", 5.0 if "stalling" in request.param else 600.0)
+    monkeypatch.setattr(fetch, "PROBE_SECONDS", 3.0 if "silent" in request.param else 60.0)
     yield fake_mnist.parent / "cache" / "mnist-jax" / "mnist"
     for server, thread in zip(servers, threads, strict=True):
         server.closing.set()
@@ -112,17 +111,15 @@ def test_the_second_mirror_is_tried_where_the_first_fails(mirrors: Path) -> None
         (["unavailable"], "HTTP 503"),
         (["damaged"], "(?i)checksum"),
         (["stalling"], "nothing arrived for 5 s"),
-        (["silent"], "no answer within 1 s|timed out"),
+        (["silent"], "no answer within 3 s|timed out"),
         (["garbage"], "no proper answer: garbage"),
     ],
     indirect=["mirrors"],
 )
 def test_a_failed_download_says_why_and_leaves_nothing(mirrors: Path, reason: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(DatasetUnavailableError, match=reason) as refusal:
         load("mnist")
     assert "\n" not in str(refusal.value)
-    assert time.perf_counter() - start < 20
     assert not list(mirrors.iterdir())
 
 
@@ -158,14 +155,17 @@ def test_the_probe_gives_up_on_a_name_that_is_never_resolved(
     release = threading.Event()
 
     def resolve(*_: object, **__: object) -> None:
-        release.wait(5)
+        release.wait()
         raise socket.gaierror("too late")
 
     monkeypatch.setattr(fetch, "PROBE_SECONDS", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     source = replace(sources.SOURCES["mnist"], mirrors=("http://mirror.invalid/",))
-    start = time.perf_counter()
     with pytest.raises(DatasetUnavailableError, match="no answer within 0 s"):
-        fetch.fetch(source, list(source.files), tmp_path)
+        fetch.fetch(source, list(source.files), tmp_path)  # returns while the name is still being looked up
     release.set()
-    assert time.perf_counter() - start < 2
+
+
+def test_all_probes_together_stay_under_ten_seconds() -> None:
+    for source in sources.SOURCES.values():
+        assert fetch.PROBE_SECONDS * len(source.mirrors) < 10

@@ -27,7 +27,7 @@ def test_it_runs_on_the_bundled_data(
             cell.source = cell.source.replace('DATASET = "mnist"', 'DATASET = "digits"')
             changed += 1
     assert changed == 1
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": tmp_path}}).execute()
     printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if "text" in o)
     assert "passed=True" in printed
     assert re.search(r"same answers as JAX: (\d+) of \1\n", printed)

@@ -25,7 +25,7 @@ from mnist_onnx import load, save, site, to_onnx
 
 def test_what_is_served_and_what_is_not(address: str, page_files: dict[str, bytes]) -> None:
     def ask(path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-        connection = http.client.HTTPConnection(address, timeout=10)
+        connection = http.client.HTTPConnection(address)
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
         data = response.read()
@@ -94,7 +94,7 @@ def test_serve_prints_its_address_and_ends_cleanly(
     assert process.stdout is not None
     line = process.stdout.readline()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", line)
-    connection = http.client.HTTPConnection(line.removeprefix("http://").rstrip("/\n"), timeout=10)
+    connection = http.client.HTTPConnection(line.removeprefix("http://").rstrip("/\n"))
     connection.request("GET", "/model.json")
     assert connection.getresponse().read() == page_files["model.json"]
     connection.close()
@@ -107,7 +107,7 @@ def test_serve_prints_its_address_and_ends_cleanly(
         r"mnist-jax: --port must be one that is free; \d+: Address already in use\n", busy.stderr
     )
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate()
     assert process.returncode == 0
     assert "Traceback" not in said
 
@@ -154,7 +154,7 @@ def test_a_visitor_who_leaves_is_no_error(address: str, capsys: pytest.CaptureFi
             path = "/ort/ort-wasm-simd-threaded.wasm"
             left.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
             left.recv(1000)
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address)
     connection.request("GET", "/")
     assert connection.getresponse().status == 200
     connection.close()

@@ -16,7 +16,6 @@ from mnist_jax.errors import ModelError
 from mnist_jax.loop import Fit
 from mnist_jax.models import init
 from mnist_jax.networks import CNN, MLP, Spec
-from mnist_jax.presets import PRESETS
 from mnist_jax.specs import Config, Hyper
 from mnist_jax.train import init_state, train_step
 from mnist_jax.types import Examples
@@ -136,16 +135,3 @@ def test_weights_in_other_files_are_never_read(
             Classifier(path).predict(digits.test.images[:1])
     with pytest.raises(ModelError, match="must hold its own weights"):
         load(path)
-
-
-def test_an_export_takes_less_than_50_ms(tmp_path: Path) -> None:
-    import time
-
-    spec = PRESETS["mlp-128-64-32"].config.model
-    params = init(spec, KEY)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        save(to_onnx(spec, params), tmp_path / "model.onnx")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.05

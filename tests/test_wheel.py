@@ -68,7 +68,7 @@ def test_the_page_works_there(
     with serving, urllib.request.urlopen(serving.stdout.readline().strip() + "model.onnx") as response:
         assert response.read() == page_files["model.onnx"]
         serving.send_signal(signal.SIGINT)
-        assert serving.wait(timeout=20) == 0
+        assert serving.wait() == 0
 
 
 def test_other_runtimes_are_asked_there(
