@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mnist_jax import plots as plots
     from mnist_jax import prepare as prepare
     from mnist_jax import robustness as robustness
-    from mnist_jax.datasets import DATASETS as DATASETS
     from mnist_jax.datasets import Dataset as Dataset
     from mnist_jax.datasets import load as load
     from mnist_jax.deformations import Deformation as Deformation
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from mnist_jax.optimizers import Schedule as Schedule
     from mnist_jax.presets import PRESETS as PRESETS
     from mnist_jax.presets import preset as preset
+    from mnist_jax.sources import DATASETS as DATASETS
     from mnist_jax.specs import Config as Config
     from mnist_jax.specs import Hyper as Hyper
     from mnist_jax.specs import default_hyper as default_hyper
@@ -73,7 +73,7 @@ _MODULES = (
     "robustness",
 )
 _NAMES = {
-    "datasets": ("DATASETS", "Dataset", "load"),
+    "datasets": ("Dataset", "load"),
     "deformations": ("Deformation",),
     "evaluation": ("Evaluation", "evaluate"),
     "loop": ("EpochRecord", "Fit", "fit"),
@@ -81,6 +81,7 @@ _NAMES = {
     "networks": ("CNN", "MLP", "Ensemble", "Network", "Spec"),
     "optimizers": ("OPTIMIZERS", "SCHEDULES", "Optimizer", "Schedule"),
     "presets": ("PRESETS", "preset"),
+    "sources": ("DATASETS",),
     "specs": ("Config", "Hyper", "default_hyper"),
     "sweep": ("Sweep", "fit_many"),
     "train": ("StepMetrics", "TrainState", "init_state", "train_epoch", "train_step"),

@@ -4,20 +4,18 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from mnist_jax import idx, sources, store
+from mnist_jax import folders, idx, sources, store
 from mnist_jax.checks import check_labels
 from mnist_jax.errors import DatasetError, InputError, SpecError
 from mnist_jax.networks import IMAGE_SHAPE
 from mnist_jax.prepare import resize
 from mnist_jax.settings import check_one_of
+from mnist_jax.sources import DATASETS
 from mnist_jax.specs import check_fraction
 from mnist_jax.types import Examples, HeldOut
-
-DATASETS = (*sources.SOURCES, "digits")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def load(
     check_fraction(validation_fraction)
     if validation_seed is not None and not (type(validation_seed) is int and validation_seed >= 0):
         raise SpecError(f"validation seed must be a whole number of at least 0; got {validation_seed!r}")
-    raws = _digits() if name == "digits" else store.read(name, _named_folder(data_dir))
+    raws = _digits() if name == "digits" else store.read(name, folders.named(data_dir))
     train, test = _labelled(name, "training", *raws[:2]), _labelled(name, "test", *raws[2:])
     kept, validation = _split(train, validation_fraction, validation_seed)
     return Dataset(
@@ -78,23 +76,6 @@ def load(
         validation=validation,
         test=HeldOut(*test),
     )
-
-
-def _named_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    """The folder that the caller or the environment names, if any."""
-    named = data_dir if data_dir is not None else os.environ.get("MNIST_JAX_DATA_DIR") or None
-    if named is None:
-        return None
-    if not isinstance(named, str | os.PathLike) or not os.fspath(named):
-        raise DatasetError(f"the data folder must be a directory's path; got {named!r}")
-    try:
-        folder = Path(named).expanduser()
-    except RuntimeError as error:  # of a user that does not exist
-        raise DatasetError(f"the data folder must be a directory; {named}: {error}") from None
-    if not folder.is_dir():
-        came = "it is a file" if folder.is_file() else "it does not exist"
-        raise DatasetError(f"the data folder must be a directory with MNIST's four files; {folder}: {came}")
-    return folder
 
 
 def _labelled(name: str, part: str, images: store.Raw, labels: store.Raw) -> Examples:

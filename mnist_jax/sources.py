@@ -105,6 +105,9 @@ SOURCES: dict[str, Source] = {
 }
 
 
+DATASETS = (*SOURCES, "digits")
+
+
 def classes(dataset: str) -> tuple[str, ...]:
     """The ten names of a data set's classes; digits, unless the data set has others."""
     return SOURCES[dataset].classes if dataset in SOURCES else DIGITS

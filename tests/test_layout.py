@@ -44,9 +44,11 @@ LAYERS: dict[str, set[str]] = {
     "types": set(),
     "convolution": {"networks", "types"},
     "machine": set(),
+    "folders": {"errors"},
     "fetch": {"errors", "sources"},
     "store": {"idx", "errors", "fetch", "files", "sources"},
     "datasets": {
+        "folders",
         "idx",
         "sources",
         "store",

@@ -92,6 +92,49 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert not list(tmp_path.rglob("*.*"))
 
 
+def test_what_can_be_known_early_is_refused_before_jax_is_imported(tmp_path: Path) -> None:
+    """Importing JAX takes seconds, which nobody should wait to be told of a wrong name."""
+    mistakes = [
+        ["train", "--dataset", "emnist"],
+        ["sweep", "--dataset", "emnist"],
+        ["tune", "--dataset", "emnist"],
+        ["evaluate", "run", "--dataset", "emnist"],
+        *([name, "run", "--data-dir", "nowhere"] for name in ("verify", "report", "web", "serve", "export")),
+        ["train", "--data-dir", "nowhere"],
+        ["reproduce", "--data-dir", "nowhere"],
+        ["train", "--preset", "mlp"],
+        ["train", "--validation-fraction", "1"],
+        ["sweep", "--validation-fraction", "1"],
+        ["tune", "--validation-fraction", "1"],
+        ["train", "--out", "full"],
+        ["sweep", "--out", "full"],
+        ["tune", "--out", "full"],
+        ["export", "run", "--precision", "int4"],
+        ["export", "run", "--input", "int8"],
+        ["export", "run", "--output", "classes"],
+        ["ensemble", "a", "b", "--out", "ensemble.txt"],
+        ["compare", "a", "a"],
+        ["verify", "run", "--runtime", "tensorrt"],
+        ["predict", "model.onnx", "seven.png", "--input-range", "1..1"],
+        ["predict", "model.onnx", "seven.png", "--save-prepared", "seven.jpg"],
+        ["serve", "run", "--port", "99999"],
+        ["reproduce", "--preset", "mlp"],
+    ]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("")
+    code = f"""
+import sys
+from mnist_jax.cli import main
+for arguments in {mistakes!r}:
+    assert main(arguments) == 2, arguments
+    assert not {{"jax", "sklearn", "matplotlib"}} & set(sys.modules), arguments
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == len(mistakes), done.stderr
+
+
 def test_files_of_a_run_that_were_damaged_are_refused(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from mnist_jax.checks import check_images
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.networks import CLASSES, IMAGE_SHAPE
 from mnist_jax.sources import DIGITS
-from mnist_onnx.foreign import Foreign
+from mnist_onnx.foreign import Foreign, parse_range
 from mnist_onnx.sessions import metadata_of, open_session, probabilities, read_bytes, run
 
 # What each entry of the metadata that changes answers may say.
@@ -45,6 +45,8 @@ class Classifier:
     def __init__(self, path: str | PathLike[str], *, input_range: str | None = None) -> None:
         if not isinstance(path, str | PathLike):
             raise ModelError(f"a Classifier is made from a file's path; got {type(path).__name__}")
+        if input_range is not None:
+            parse_range(input_range)
         self._name = fspath(path)
         data = read_bytes(self._name)
         self._session = open_session(data, self._name)

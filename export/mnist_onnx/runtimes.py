@@ -16,35 +16,11 @@ import numpy as np
 from mnist_jax.errors import ModelError, RuntimeUnavailableError
 from mnist_jax.networks import CLASSES
 from mnist_jax.settings import check_one_of
-from mnist_onnx.environments import PROGRAMS, Runtime, environment, reason
+from mnist_onnx.environments import PROGRAMS, RUNTIMES, Runtime, environment, reason
 from mnist_onnx.proof import Question
 
 PATIENCE = 1800  # seconds for all answers: onnx-reference takes 15 minutes for a large convolution
 SIZES = (1, 7, 1000)  # the batches that every runtime is asked with, one after the other in one session
-
-
-_WEB = ("onnxruntime-web@1.30.0",)
-_OPENVINO = "openvino==2026.4.1"
-RUNTIMES = {
-    "onnxruntime": Runtime("on_onnxruntime.py", ("onnxruntime==1.31.1", "numpy")),
-    "onnxruntime-1.15": Runtime("on_onnxruntime.py", ("onnxruntime==1.15.1", "numpy<2"), python="3.11"),
-    "onnx-reference": Runtime("on_reference.py", ("onnx==1.23.2", "numpy")),
-    "opencv": Runtime("on_opencv.py", ("opencv-python-headless==5.0.0.93", "numpy")),
-    "openvino": Runtime("on_openvino.py", (_OPENVINO, "numpy")),
-    "opencv-4": Runtime("on_opencv.py", ("opencv-python-headless==4.14.0.94", "numpy")),
-    "openvino-c++": Runtime("on_openvino.cpp", (_OPENVINO,), needs=("g++",)),
-    "tract": Runtime("on_tract.py", ("tract==0.23.9", "numpy")),
-    "onnxruntime-node": Runtime("on_node.cjs", npm=("onnxruntime-node@1.30.0",), needs=("node",)),
-    "onnxruntime-web": Runtime("on_web.cjs", npm=_WEB, needs=("node",)),
-    "chromium": Runtime("on_chromium.py", ("playwright==1.65.2",), _WEB, ("chromium",)),
-    "tinygrad": Runtime("on_tinygrad.py", ("tinygrad==0.14.0", "numpy"), needs=("clang",)),
-    "tvm": Runtime("on_tvm.py", ("apache-tvm==0.27.0.post1", "onnx==1.23.2", "numpy")),
-    "iree": Runtime("on_iree.py", ("iree-base-compiler[onnx]==3.13.0", "iree-base-runtime==3.13.0", "numpy")),
-    "mnn": Runtime("on_mnn.py", ("MNN==3.6.1", "numpy")),
-    "onnx2torch": Runtime(
-        "on_onnx2torch.py", ("onnx2torch==1.5.15", "torch==2.13.0", "numpy"), python="3.11"
-    ),
-}
 
 
 class Answers(NamedTuple):

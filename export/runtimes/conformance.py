@@ -21,9 +21,9 @@ from mnist_jax.errors import MnistJaxError, RunError, RuntimeUnavailableError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import PRESETS
 from mnist_jax.settings import check_one_of
+from mnist_onnx.environments import RUNTIMES
 from mnist_onnx.graph import Input, Output
 from mnist_onnx.quantize import PRECISIONS, Precision, quantize
-from mnist_onnx.runtimes import RUNTIMES
 
 # Every form in float32, and the one that most people take in fewer bits.
 EXACT: list[tuple[Input, Output, None]] = [

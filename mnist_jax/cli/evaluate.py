@@ -1,9 +1,7 @@
 """`mnist-jax evaluate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from mnist_jax import runs
 from mnist_jax.cli import console, options
@@ -12,10 +10,7 @@ from mnist_jax.cli.experiment import summary
 
 def evaluate(
     run_dir: options.RunDir,
-    dataset: Annotated[
-        str | None,
-        typer.Option(metavar="D", help="Whose test set. (default: the run's own)", show_default=False),
-    ] = None,
+    dataset: options.TestSetName = None,
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
 ) -> None:

@@ -46,6 +46,11 @@ def export(
 
     Example: mnist-jax export runs/my-run --input float32 --output logits
     """
+    from mnist_onnx.classifier import KNOWN
+
+    check_one_of("input", input, ("uint8", "float32"))
+    check_one_of("output", output, KNOWN["output"])
+    check_one_of("precision", precision, KNOWN["precision"])
     run = runs.read(run_dir)
     if out is not None:
         out = options.onnx(out, run_dir)
@@ -74,14 +79,12 @@ def export(
 
 def _smaller(run: runs.Run, params: Any, model: "ModelProto", precision: Any, data_dir: Path | None) -> Any:
     """The model in fewer bits, once it is known to be what it must be; tells what that costs."""
-    from mnist_onnx.quantize import PRECISIONS, cost, quantize
-
-    check_one_of("precision", precision, ("float32", *PRECISIONS))
     from mnist_jax.cli.process import start_jax
 
     start_jax()
     from mnist_jax.cli.experiment import load_for
     from mnist_onnx.proof import parity
+    from mnist_onnx.quantize import cost, quantize
 
     data = load_for(run, data_dir)
     smaller = quantize(model, precision, images=data.train.images[:CALIBRATION])

@@ -7,12 +7,29 @@ from typing import Annotated, Any
 
 import typer
 
+from mnist_jax import folders
 from mnist_jax.deformations import Deformation
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import Optimizer, Schedule
 from mnist_jax.pages import GENERATOR
 from mnist_jax.runs import CONFIG, MODEL
-from mnist_jax.settings import Option
+from mnist_jax.settings import Option, check_one_of
+from mnist_jax.sources import DATASETS
+from mnist_jax.specs import check_fraction
+
+
+# Called while the command line is read, so that a mistake is told at once, before JAX is imported.
+def _check_dataset(name: str | None) -> str | None:
+    if name is not None:
+        check_one_of("data set", name, DATASETS)
+    return name
+
+
+def _check_data_dir(folder: Path | None) -> Path | None:
+    if folder is not None:
+        folders.named(folder)
+    return folder
+
 
 RunDir = Annotated[
     Path, typer.Argument(metavar="RUN_DIR", help="A directory that `train` wrote.", show_default=False)
@@ -31,6 +48,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
+        callback=_check_data_dir,
         help="Folder with the four official files, gzipped or not. (default: $MNIST_JAX_DATA_DIR)",
         show_default=False,
     ),
@@ -39,7 +57,17 @@ DatasetName = Annotated[
     str | None,
     typer.Option(
         metavar="D",
+        callback=_check_dataset,
         help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
+        show_default=False,
+    ),
+]
+TestSetName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="D",
+        callback=_check_dataset,
+        help="Whose test set. (default: the run's own)",
         show_default=False,
     ),
 ]
@@ -56,8 +84,9 @@ def check_to_choose_by(validation_fraction: float) -> None:
     """Checks that there is something to choose by.
 
     Raises:
-        SpecError: nothing is held out.
+        SpecError: nothing is held out, or everything.
     """
+    check_fraction(validation_fraction)
     if not validation_fraction:
         raise SpecError("--validation-fraction must be above 0, since the best is chosen by it; got 0")
 

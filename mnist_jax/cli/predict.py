@@ -61,6 +61,8 @@ def predict(
     if bool(pictures) == stdin:
         came = f"{len(pictures)} pictures and --stdin" if pictures else "neither"
         raise ImageError(f"predict needs, after the model ({model}), pictures or --stdin; got {came}")
+    if save_prepared is not None and save_prepared.suffix.lower() != ".png":
+        raise ImageError(f"--save-prepared must name a .png file; got {save_prepared}")
     from mnist_onnx import Classifier
 
     classifier = Classifier(model / runs.MODEL if model.is_dir() else model, input_range=input_range)
@@ -167,8 +169,6 @@ def _shades(picture: "np.ndarray") -> str:
 def _save(path: Path, answers: list[Answer]) -> None:
     if len(answers) != 1:
         raise ImageError(f"--save-prepared takes one picture; got {len(answers)}")
-    if path.suffix.lower() != ".png":
-        raise ImageError(f"--save-prepared must name a .png file; got {path}")
     if answers[0].prepared is not None:
         from PIL import Image
 

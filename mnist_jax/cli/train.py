@@ -14,7 +14,7 @@ from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from mnist_jax.presets import DEFAULT_PRESET, preset
 from mnist_jax.settings import check_whole
-from mnist_jax.specs import Config, Hyper, check_hyper
+from mnist_jax.specs import Config, Hyper, check_fraction, check_hyper
 
 
 def train(
@@ -105,6 +105,8 @@ def train(
     if resume is not None:
         _refuse_settings(ctx)
         folder, run = resume, _longer(runs.read(resume), epochs)
+        if with_report:
+            options.page(folder / report.NAME)
         start_jax()
         data = experiment.load_for(run, data_dir)
     else:
@@ -131,14 +133,15 @@ def train(
         check_hyper(hyper)
         runs.check_seed(seed)
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
+        check_fraction(fraction)
+        if out is not None:
+            runs.check_new(out)
         run = runs.Run(preset_name, config, hyper, seed, dataset or "mnist", "", fraction)
         start_jax()
         data = experiment.load_or_digits(dataset, data_dir, fraction)
         run = replace(run, dataset=data.name, dataset_sha256=data.sha256)
         folder = out or runs.fresh(f"{run.preset}-{run.dataset}")
 
-    if with_report and folder.is_dir():
-        options.page(folder / report.NAME)
     versions = machine.versions()
     with runs.claim(folder, run, versions) if resume is None else runs.reopen(folder):
         begin = session.newest(folder, run)

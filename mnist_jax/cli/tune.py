@@ -56,10 +56,6 @@ def tune(
     check_whole("epochs", epochs)
     runs.check_seed(seed)
     options.check_to_choose_by(validation_fraction)
-    try:
-        import optuna
-    except ImportError:
-        raise RunError('tune needs Optuna, which is not installed; pip install "mnist-jax[tune]"') from None
     if not (out / STUDY).exists():
         runs.check_new(out)
     if (out / RUN).exists():
@@ -67,6 +63,10 @@ def tune(
             f"{out / RUN} must not be there yet; move it away to search on, or go on with it: "
             f"mnist-jax train --resume {shlex.quote(str(out / RUN))}"
         )
+    try:
+        import optuna
+    except ImportError:
+        raise RunError('tune needs Optuna, which is not installed; pip install "mnist-jax[tune]"') from None
 
     start_jax()
     data = experiment.load_or_digits(dataset, data_dir, validation_fraction)

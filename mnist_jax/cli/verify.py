@@ -51,7 +51,7 @@ def verify(
             f"verify needs the run to compare with; add --run RUN_DIR to {target}, or give a run directory"
         )
     if runtime is not None:
-        from mnist_onnx.runtimes import RUNTIMES
+        from mnist_onnx.environments import RUNTIMES
 
         check_one_of("runtime", runtime, tuple(RUNTIMES))
     folders = run_dirs or [target]
