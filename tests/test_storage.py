@@ -96,6 +96,10 @@ def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
             "is damaged: its graph is not",
         ),
         "another IR": (changed(good, lambda m: setattr(m, "ir_version", 99)), "is damaged: its graph is not"),
+        "another shape": (
+            changed(good, lambda m: m.graph.value_info[0].type.tensor_type.shape.dim.pop()),
+            "is damaged: its graph is not",
+        ),
         "rounded": (with_metadata(good, precision="int8"), "must hold float32 weights; got int8, of which"),
         "foreign": (changed(good, lambda m: m.ClearField("metadata_props")), "its metadata lacks format"),
     }

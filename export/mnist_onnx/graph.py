@@ -20,6 +20,7 @@ from mnist_jax.errors import SpecError
 from mnist_jax.networks import CLASSES, CNN, Network, Spec, parts
 from mnist_jax.sources import DIGITS
 from mnist_jax.specs import network_to_json
+from mnist_onnx.shapes import value_info
 from mnist_onnx.weights import to_file
 
 OPSET = 17
@@ -103,6 +104,7 @@ def to_onnx(
         model_version=1,
         doc_string=f"{spec}: images [batch, 1, 28, 28], white on black, to {output} [batch, 10]",
     )
+    model.graph.value_info.extend(value_info(model.graph))
     helper.set_model_props(
         model,
         {

@@ -23,6 +23,7 @@ from mnist_jax.settings import check_one_of
 from mnist_onnx.classifier import read_metadata
 from mnist_onnx.saturation import MAX_STEP, saturating_weights
 from mnist_onnx.sessions import open_session, run
+from mnist_onnx.shapes import value_info
 from mnist_onnx.weights import from_file, to_file
 
 if TYPE_CHECKING:
@@ -100,9 +101,10 @@ def _rewritten(
             graph.add_in_integers(node, *roundings[node.input[0]], max_step)
         else:
             graph.add_with_rounded_kernel(node, precision)
-    del smaller.graph.node[:], smaller.graph.initializer[:]
+    del smaller.graph.node[:], smaller.graph.initializer[:], smaller.graph.value_info[:]
     smaller.graph.node.extend(graph.nodes)
     smaller.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in graph.used())
+    smaller.graph.value_info.extend(value_info(smaller.graph))
     facts = {entry.key: entry.value for entry in model.metadata_props}
     helper.set_model_props(smaller, {**facts, "precision": precision})
     return smaller

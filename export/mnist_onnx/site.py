@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto
 
 from mnist_jax.errors import RuntimeUnavailableError
 from mnist_jax.files import write_atomic
@@ -67,9 +67,11 @@ def with_hidden(model: ModelProto) -> ModelProto:
     known = {"images", "scaled", "pixels"}  # pictures, and the last of them in one row
     more = ModelProto()
     more.CopyFrom(model)
-    for name in dict.fromkeys(taken):
-        if name.rpartition(".")[2] not in known:
-            more.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    hidden = [name for name in dict.fromkeys(taken) if name.rpartition(".")[2] not in known]
+    inner = {value.name: value for value in model.graph.value_info}
+    more.graph.output.extend(inner[name] for name in hidden)
+    del more.graph.value_info[:]
+    more.graph.value_info.extend(value for name, value in inner.items() if name not in hidden)
     return more
 
 
