@@ -20,8 +20,11 @@ from mnist_jax.loop import Fit
 from mnist_jax.models import apply, init, predict
 from mnist_jax.networks import CNN, MLP, Activation, Spec
 from mnist_jax.presets import PRESETS
-from mnist_jax.specs import Config
+from mnist_jax.specs import Config, network_to_json
 from mnist_onnx import Classifier, parity, save, to_onnx
+from mnist_onnx.quantize import PRECISIONS, quantize
+from mnist_onnx.site import with_hidden
+from mnist_onnx.storage import describe
 
 KEY = jax.random.key(0)
 
@@ -79,6 +82,34 @@ def test_the_graph_is_as_small_as_it_can_be() -> None:
     assert len(model.SerializeToString()) < 4 * spec.parameters + 2_500
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        MLP((), ()),
+        MLP((5, 4), ("gelu", "sigmoid"), "sigmoid"),
+        CNN((3, 5), 4, "max", (7, 6), ("same", "valid"), "gelu"),
+        NETWORKS["ensemble"],
+    ],
+)
+def test_every_value_inside_has_its_shape_as_onnx_infers_it(spec: Spec, digits: Dataset) -> None:
+    params = init(spec, KEY)
+    for input_ in ("uint8", "float32"):
+        for output in ("probabilities", "logits"):
+            whole = to_onnx(spec, params, input=input_, output=output)
+            smaller = [quantize(whole, name, images=digits.train.images[:5]) for name in PRECISIONS]
+            for model in (whole, *smaller, with_hidden(whole)):
+                onnx.checker.check_model(model, full_check=True)
+                bare = onnx.ModelProto()
+                bare.CopyFrom(model)
+                del bare.graph.value_info[:]
+                inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=True, check_type=True)
+                found = {value.name: value for value in model.graph.value_info}
+                assert found == {value.name: value for value in inferred.graph.value_info}
+                values = [*found, *(value.name for value in model.graph.output)]
+                assert sorted(values) == sorted(name for node in model.graph.node for name in node.output)
+                assert all(value.type.tensor_type.HasField("shape") for value in model.graph.output)
+
+
 def test_the_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:
     spec = PRESETS["mlp-100"].config.model
     for name in ("a", "b"):
@@ -86,6 +117,15 @@ def test_the_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:
         save(to_onnx(spec, init(spec, KEY), facts={"z": "1", "a": "2"}), tmp_path / name / "model.onnx")
     for name in ("model.onnx", "model.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("text", ["about 0.98", "NaN", "1e999", "[" * 100_000, ""])
+def test_an_accuracy_that_is_no_number_stays_a_text(text: str) -> None:
+    spec = MLP((), ())
+    model = to_onnx(spec, init(spec, KEY), facts={"test_accuracy": text, "note": "1"})
+    card = describe(model, "model.onnx", b"")
+    assert (card["test_accuracy"], card["note"]) == (text, "1")
+    json.dumps(card, allow_nan=False)
 
 
 @pytest.mark.parametrize("spec", [PRESETS["mlp-100-sigmoid"].config.model, CNN((3,), output="sigmoid")])
@@ -96,7 +136,13 @@ def test_the_file_says_what_it_is(tmp_path: Path, spec: Spec) -> None:
     card = json.loads((tmp_path / "digits.json").read_text())
     classifier = Classifier(path)
     assert classifier.labels == card["labels"] == list("abcdefghij")
-    assert classifier.metadata["test_accuracy"] == card["test_accuracy"] == "0.98"
+    assert (classifier.metadata["test_accuracy"], card["test_accuracy"]) == ("0.98", 0.98)
+    assert (classifier.metadata["format"], card["format"]) == ("1", 1)
+    assert (
+        card["network"]
+        == json.loads(classifier.metadata["network"])
+        == json.loads(json.dumps(network_to_json(spec)))
+    )
     digest = arrays.digest(arrays.flatten(as_numpy(params)))
     assert classifier.metadata["parameters_sha256"] == card["parameters_sha256"] == digest
     assert card["inputs"] == [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 28, 28]}]

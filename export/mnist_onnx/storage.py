@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mnist_onnx.graph import to_onnx
 from mnist_onnx.sessions import read_bytes
 from mnist_onnx.weights import from_file
 
+PLAIN = {"format", "labels", "network", "test_accuracy"}  # what a card does not keep as a text
 OURS = {*KNOWN, "labels", "network", "parameters_sha256"}
 
 
@@ -61,11 +63,13 @@ def check_free(path: Path) -> None:
 
 
 def describe(model: ModelProto, name: str, data: bytes) -> dict[str, Any]:
-    """All that one of our models says of itself, and its file's name, size and sum: plain values."""
+    """All that one of our models says of itself, and its file's name, size and sum: plain values.
+
+    A file's metadata holds texts alone; what stands for a number, a list or a network is one here.
+    """
     facts = {entry.key: entry.value for entry in model.metadata_props}
     return {
-        **facts,
-        "labels": json.loads(facts["labels"]),
+        **{name: _plain(text) if name in PLAIN else text for name, text in facts.items()},
         "file": name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
@@ -162,6 +166,15 @@ def _is_card(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(card, dict) and "parameters_sha256" in card
+
+
+def _plain(text: str) -> Any:
+    """The value that a text stands for; the text where it stands for none that JSON has."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _describe(value: Any) -> dict[str, Any]:

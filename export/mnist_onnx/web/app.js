@@ -245,7 +245,8 @@ document.addEventListener("keydown", (event) => {
 
 // ---- what it is
 
-const accuracy = card.test_accuracy ? `, ${(100 * card.test_accuracy).toFixed(2)} % right on its test set` : "";
+const share = card.test_accuracy;
+const accuracy = typeof share === "number" ? `, ${(100 * share).toFixed(2)} % right on its test set` : "";
 const parts = [`${card.preset ?? "a network"}, trained on ${card.dataset ?? "digits"}${accuracy}`];
 at("model").textContent = [...parts, `model.onnx, ${Math.round(card.bytes / 1000)} kB, in onnxruntime-web`].join(" · ");
 at("sample").hidden = samples.labels.length === 0;
