@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from mutants import as_numpy
 from onnx.reference import ReferenceEvaluator
@@ -15,7 +16,7 @@ from specimens import NETWORKS
 import mnist_onnx
 from mnist_jax import arrays
 from mnist_jax.datasets import Dataset
-from mnist_jax.errors import InputError, ModelError, SpecError
+from mnist_jax.errors import InputError, ModelError, RuntimeUnavailableError, SpecError
 from mnist_jax.loop import Fit
 from mnist_jax.models import apply, init, predict
 from mnist_jax.networks import CNN, MLP, Activation, Spec
@@ -182,6 +183,53 @@ def test_the_classifier_refuses_what_it_cannot_take(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             classifier.predict(images)
+
+
+def test_the_classifier_computes_where_and_as_it_is_told(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = PRESETS["mlp-100"].config.model
+    path = tmp_path / "model.onnx"
+    save(to_onnx(spec, init(spec, KEY)), path)
+    expected = Classifier(path).predict(digits.test.images)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "seen")
+    for providers in (["CPUExecutionProvider"], [("CPUExecutionProvider", {})], ("CPUExecutionProvider",)):
+        classifier = Classifier(path, providers=providers, session_options=options)
+        np.testing.assert_allclose(classifier.predict(digits.test.images), expected, atol=1e-6)
+        assert classifier._session.get_session_options().intra_op_num_threads == 1
+    assert list(tmp_path.glob("seen*"))
+    for providers in ("CPUExecutionProvider", [], None, [3], [("CPUExecutionProvider",)], [("a", "b")]):
+        with pytest.raises(ModelError, match="providers must be a list of ONNX Runtime's names, such as"):
+            Classifier(path, providers=providers)
+    with pytest.raises(ModelError, match="session options must be ONNX Runtime's SessionOptions; got 4"):
+        Classifier(path, session_options=4)
+
+
+def test_a_provider_that_is_not_there_is_refused_and_the_cpu_never_taken_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = MLP((), ())
+    path = tmp_path / "model.onnx"
+    save(to_onnx(spec, init(spec, KEY)), path)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    asked = ["CPUExecutionProvider", ("CUDAExecutionProvider", {"device_id": 0})]
+    with pytest.raises(
+        RuntimeUnavailableError,
+        match=r"must be among those of .* installed, CPUExecutionProvider; got CUDAExecutionProvider$",
+    ):
+        Classifier(path, providers=asked)
+    started = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    # What ONNX Runtime does where CUDA is in the build and no GPU in the machine: it logs, and goes on.
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: started)
+    with pytest.raises(
+        RuntimeUnavailableError,
+        match="must start on this machine; CUDAExecutionProvider did not, CPUExecutionProvider did",
+    ):
+        Classifier(path, providers=["CUDAExecutionProvider"])
 
 
 def test_files_that_are_not_ours_are_refused(tmp_path: Path, digits: Dataset) -> None:

@@ -139,3 +139,36 @@ def test_weights_in_other_files_are_never_read(
             Classifier(path).predict(digits.test.images[:1])
     with pytest.raises(ModelError, match="must hold its own weights"):
         load(path)
+
+
+@pytest.mark.parametrize("folder", [None, "", "."])
+def test_weights_in_other_files_are_never_read_whatever_the_session_options_say(
+    tmp_path: Path, folder: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime as ort
+
+    from mnist_onnx import Classifier
+
+    spec = MLP((5,), ("relu",))
+    good = to_onnx(spec, init(spec, KEY))
+    (tmp_path / "weights").write_bytes(good.graph.initializer[1].raw_data)
+    model = changed(good, external)
+    model.graph.initializer[1].external_data[0].value = "weights"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    monkeypatch.chdir(tmp_path)
+
+    def options() -> ort.SessionOptions:
+        made = ort.SessionOptions()
+        made.log_severity_level = 4
+        if folder is not None:
+            made.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        return made
+
+    ort.InferenceSession(path.read_bytes(), options(), ["CPUExecutionProvider"])  # which would read them
+    used = options()
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"ONNX Runtime refuses it: .*Dense_0.weight"):
+            Classifier(path, session_options=used)
+    if folder is None:
+        assert capfd.readouterr().err == ""

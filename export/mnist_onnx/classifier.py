@@ -1,6 +1,7 @@
 """Answers from an ONNX file, with NumPy and ONNX Runtime alone."""
 
 import json
+from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import Any
 
@@ -11,7 +12,7 @@ from mnist_jax.errors import InputError, ModelError
 from mnist_jax.networks import CLASSES, IMAGE_SHAPE
 from mnist_jax.sources import DIGITS
 from mnist_onnx.foreign import Foreign, parse_range
-from mnist_onnx.sessions import metadata_of, open_session, probabilities, read_bytes, run
+from mnist_onnx.sessions import CPU, Provider, metadata_of, open_session, probabilities, read_bytes, run
 
 # What each entry of the metadata that changes answers may say.
 KNOWN = {
@@ -35,21 +36,33 @@ class Classifier:
         path: of the file.
         input_range: for a file that is not ours, and so does not say what pixels it takes: what it wants for
             black and for white, such as `0..1`, `0..255`, or `-0.4242..2.8215`.
+        providers: what computes, as ONNX Runtime names it, in order of preference, such as
+            `["CUDAExecutionProvider"]`; or pairs of a name and a dict of options. Default: the CPU alone.
+        session_options: an `onnxruntime.SessionOptions`, such as for a number of threads. One entry of it is
+            set, so that weights in other files are not read, whatever it said.
 
     Raises:
         ModelError: the file is missing, damaged or not ONNX; it is not ours and no range is given, or ours
             and one is; or it takes no pictures of 28x28.
         InputError: the range is none.
+        RuntimeUnavailableError: a provider is not on this machine; ONNX Runtime would take the CPU instead.
     """
 
-    def __init__(self, path: str | PathLike[str], *, input_range: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        input_range: str | None = None,
+        providers: Sequence[Provider] = CPU,
+        session_options: Any = None,
+    ) -> None:
         if not isinstance(path, str | PathLike):
             raise ModelError(f"a Classifier is made from a file's path; got {type(path).__name__}")
         if input_range is not None:
             parse_range(input_range)
         self._name = fspath(path)
         data = read_bytes(self._name)
-        self._session = open_session(data, self._name)
+        self._session = open_session(data, self._name, providers, session_options)
         self._foreign: Foreign | None = None
         if input_range is None:
             self.metadata = read_metadata(self._session, self._name)

@@ -1,34 +1,91 @@
-"""ONNX Runtime: a file's bytes, asked on the CPU; what goes wrong is one line."""
+"""ONNX Runtime: a file's bytes, asked on the CPU or where the caller says; what goes wrong is one line."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mnist_jax.errors import ModelError
+from mnist_jax.errors import ModelError, RuntimeUnavailableError
 from mnist_jax.networks import CLASSES
 
+Provider = str | tuple[str, dict[str, Any]]
+CPU = ("CPUExecutionProvider",)
+EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
-def open_session(data: bytes, name: str = "the model") -> Any:
-    """An ONNX Runtime session on the CPU, for the bytes of a file.
+
+def open_session(
+    data: bytes, name: str = "the model", providers: Sequence[Provider] = CPU, options: Any = None
+) -> Any:
+    """An ONNX Runtime session for the bytes of a file.
+
+    Args:
+        data: the bytes.
+        name: what to call the file in an error.
+        providers: what computes, as ONNX Runtime names it, in order of preference.
+        options: its `SessionOptions`, of which one entry is set; our own where none are given.
 
     Raises:
-        ModelError: it is damaged or not ONNX.
+        ModelError: it is damaged or not ONNX, or an argument is of the wrong type.
+        RuntimeUnavailableError: a provider is not on this machine, or does not start here.
     """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    # Weights in other files are never read, wherever a file says that they are.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    options.log_severity_level = 3  # what goes wrong is raised; warnings would only be printed
+    if options is None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # what goes wrong is raised; warnings would only be printed
+    if not isinstance(options, ort.SessionOptions):
+        raise ModelError(f"session options must be ONNX Runtime's SessionOptions; got {options!r}")
+    asked = _names(providers)
+    if missing := [wanted for wanted in asked if wanted not in ort.get_available_providers()]:
+        raise RuntimeUnavailableError(
+            f"providers must be among those of the ONNX Runtime that is installed, "
+            f"{', '.join(ort.get_available_providers())}; got {', '.join(missing)}"
+        )
+    _keep_external_data_out(options)
     try:
         # Without its fallback, which would print, and try again what has just failed.
-        return ort.InferenceSession(data, options, ["CPUExecutionProvider"], enable_fallback=False)
+        session = ort.InferenceSession(data, options, list(providers), enable_fallback=False)
     except Exception as error:  # onnxruntime's own errors have no common base
         raise ModelError(
             f"{name} must be an ONNX file; ONNX Runtime refuses it: {_one_line(error)}"
         ) from None
+    # One that does not start, as on a machine without its device, would be left out without a word.
+    if missing := [wanted for wanted in asked if wanted not in session.get_providers()]:
+        raise RuntimeUnavailableError(
+            f"providers must start on this machine; {', '.join(missing)} did not, "
+            f"{', '.join(session.get_providers())} did"
+        )
+    return session
+
+
+def _names(providers: object) -> list[str]:
+    """The names of providers, with or without options.
+
+    Raises:
+        ModelError: they are none.
+    """
+    listed = list(providers) if isinstance(providers, list | tuple) else []
+    pairs = [(each, {}) if isinstance(each, str) else each for each in listed]
+    if not pairs or not all(
+        isinstance(pair, tuple) and [type(part) for part in pair] == [str, dict] for pair in pairs
+    ):
+        raise ModelError(
+            "providers must be a list of ONNX Runtime's names, such as CUDAExecutionProvider, "
+            f"or of pairs of a name and a dict of its options; got {providers!r}"
+        )
+    return [name for name, _ in pairs]
+
+
+def _keep_external_data_out(options: Any) -> None:
+    """Has a session read no weights from other files, wherever its model says that they are."""
+    try:
+        set_already = options.get_session_config_entry(EXTERNAL_DATA) == os.devnull
+    except RuntimeError:  # never set
+        set_already = False
+    if not set_already:  # ONNX Runtime would print that it is set again
+        options.add_session_config_entry(EXTERNAL_DATA, os.devnull)
 
 
 def metadata_of(session: Any, name: str = "the model") -> dict[str, str]:
