@@ -47,6 +47,17 @@ class RuntimeUnavailableError(ModelError):
     """Another runtime for ONNX files cannot be installed on this machine."""
 
 
+def not_installed(what: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The error, one line, that says what needs a missing package and what to do."""
+    module = (error.name or "a package").partition(".")[0]
+    package = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(module, module)
+    return ModuleNotFoundError(
+        f"{what} needs {package}, which is not installed; pip install {package}, "
+        "or pip install mnist-jax for all that it needs",
+        name=error.name,
+    )
+
+
 class DivergenceError(MnistJaxError, ArithmeticError):
     """The loss or a parameter stopped being a finite number during training.
 

@@ -12,9 +12,13 @@ from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from mnist_jax.errors import ImageError
+from mnist_jax.errors import ImageError, not_installed
+
+try:
+    from PIL import Image, ImageOps
+except ModuleNotFoundError as error:
+    raise not_installed("mnist_jax.prepare", error) from None
 
 MAX_PIXELS = 50_000_000
 WORKING_SIZE = 256  # pixels on the longer side; strokes are then still several pixels wide

@@ -1,12 +1,20 @@
 """What users install, outside the checkout."""
 
+import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from mnist_jax.cli import main
+from mnist_onnx import Classifier, load, save, to_onnx
 
 
 def run(installed: Path, program: str, *arguments: str, cwd: Path) -> str:
@@ -43,6 +51,88 @@ def test_the_command_works_there(installed: Path, tmp_path: Path) -> None:
     )
     assert "equals JAX" in out
     assert (tmp_path / "run" / "model.onnx").exists()
+
+
+@pytest.fixture(scope="module")
+def light(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of an environment that has the wheel, NumPy, ONNX Runtime and what these two need."""
+    folder = tmp_path_factory.mktemp("light")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    scripts = folder / installed.name
+    (wheel,) = installed.parents[1].glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(scripts / "python"), "--quiet", "--no-input"]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    (own,) = folder.glob("l*b/**/site-packages")  # the `lib` of one system is the `Lib` of another
+    wanted, seen = ["numpy", "onnxruntime"], set()
+    while wanted:
+        if (name := wanted.pop()) in seen:
+            continue
+        seen.add(name)
+        package = metadata.distribution(name)
+        wanted += [re.match(r"[\w.-]+", need)[0] for need in package.requires or [] if "extra" not in need]
+        for top in {file.parts[0] for file in package.files or []} - {".."}:
+            if not (own / top).exists():
+                (own / top).symlink_to(package.locate_file(top))
+    return scripts
+
+
+def test_numpy_and_onnx_runtime_are_enough_for_answers(light: Path, run_dir: Path, tmp_path: Path) -> None:
+    spec, params = load(run_dir / "model.onnx")
+    for input_ in ("uint8", "float32"):
+        save(to_onnx(spec, params, input=input_, output="logits"), tmp_path / f"{input_}.onnx")
+    theirs = to_onnx(spec, params, input="float32")
+    del theirs.metadata_props[:]
+    (tmp_path / "theirs.onnx").write_bytes(theirs.SerializeToString())
+    code = """
+import numpy as np, mnist_jax, mnist_onnx
+from mnist_onnx import Classifier
+images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+bytes_, fractions = Classifier("uint8.onnx"), Classifier("float32.onnx")
+found = bytes_.predict(images)
+for answers in (fractions.predict(images), fractions.predict(images / np.float32(255))):
+    np.testing.assert_allclose(answers, found, atol=1e-6)
+print(found.tolist())
+def refused(get, words):
+    try:
+        get()
+    except ModuleNotFoundError as error:
+        assert f"{words}, which is not installed; pip install" in str(error), error
+        assert len(str(error).splitlines()) == 1
+    else:
+        raise AssertionError(words)
+refused(lambda: mnist_jax.prepare, "mnist_jax.prepare needs pillow")
+refused(lambda: __import__("mnist_jax.prepare"), "mnist_jax.prepare needs pillow")
+refused(lambda: mnist_jax.fit, "mnist_jax.fit needs jax")
+refused(lambda: mnist_onnx.to_onnx, "mnist_onnx.to_onnx needs onnx")
+refused(lambda: Classifier("theirs.onnx", input_range="0..1"), "needs onnx")
+"""
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    found = json.loads(run(light, "python", "-c", code, cwd=tmp_path))
+    np.testing.assert_allclose(found, Classifier(run_dir / "model.onnx").predict(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "model.onnx", "seven.png"], []])
+def test_there_the_command_is_one_line(light: Path, tmp_path: Path, arguments: list[str]) -> None:
+    for command in ([str(light / "mnist-jax")], [str(light / "python"), "-m", "mnist_jax.cli"]):
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "mnist-jax: the command needs typer, which is not installed; pip install typer, "
+            "or pip install mnist-jax for all that it needs\n"
+        )
+
+
+def test_a_package_that_is_missing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run_dir: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["predict", str(run_dir), "seven.png"]) == 2
+    assert capsys.readouterr().err == (
+        "mnist-jax: this command needs onnxruntime, which is not installed; pip install onnxruntime, "
+        "or pip install mnist-jax for all that it needs\n"
+    )
 
 
 def test_the_page_works_there(

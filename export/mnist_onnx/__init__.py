@@ -35,8 +35,13 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        if name in _HOME:
+            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        from mnist_jax.errors import not_installed
+
+        raise not_installed(f"{__name__}.{name}", error) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.errors import InputError, ModelError
+from mnist_jax.errors import InputError, ModelError, not_installed
 from mnist_onnx.sessions import metadata_of, probabilities, run
 
 TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -76,8 +76,10 @@ class Foreign:
 
 def _last_operation(data: bytes, output: str) -> str:
     """The operation that the output comes from, but for those that leave its numbers as they are."""
-    import onnx
-
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise not_installed("an input range, for somebody else's file,", error) from None
     made = {name: node for node in onnx.load_from_string(data).graph.node for name in node.output}
     for _ in made:
         if output not in made or made[output].op_type not in UNCHANGED:

@@ -8,7 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-import typer
+from mnist_jax.errors import DivergenceError, MnistJaxError, not_installed
+
+try:
+    import typer
+except ModuleNotFoundError as error:  # installed alone, for `mnist_onnx.Classifier`
+    print(f"mnist-jax: {not_installed('the command', error)}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(2) from None
 
 from mnist_jax.cli import (
     compare,
@@ -28,7 +34,6 @@ from mnist_jax.cli import (
 )
 from mnist_jax.cli.console import complain
 from mnist_jax.cli.process import settle
-from mnist_jax.errors import DivergenceError, MnistJaxError
 
 app = typer.Typer(
     help="Train digit classifiers in JAX, prove them, and run them anywhere as ONNX.",
@@ -99,6 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except MnistJaxError as error:
         complain(str(error))
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mnist_"):
+            raise
+        complain(str(not_installed("this command", error)))
         return 2
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
