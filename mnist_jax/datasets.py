@@ -51,8 +51,9 @@ def load(
     Args:
         name: `mnist`, `fashion_mnist` or `kmnist`; or `digits`, 1,797 real scans of 8x8 pixels that
             come with scikit-learn, here scaled to 20x20 and centred in 28x28 as MNIST's are.
-        data_dir: a folder with the four official files, gzipped or not, or with a folder of the
-            data set's name that has them. Default: the environment variable `MNIST_JAX_DATA_DIR`.
+        data_dir: a folder with the four official files, gzipped or not, or with Keras's `mnist.npz`; or one
+            with a folder of the data set's name that has them, such as torchvision's `MNIST/raw`. Default:
+            the environment variable `MNIST_JAX_DATA_DIR`.
         validation_fraction: the share of the training set to hold out, 0 to below 1.
         validation_seed: None takes it from the end, unshuffled, as Keras does; a number draws it.
 

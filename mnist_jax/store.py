@@ -7,13 +7,15 @@ unzipped file to that sum; a file that no longer fits its stamp is unzipped agai
 import gzip
 import hashlib
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import platformdirs
 
-from mnist_jax import idx
+from mnist_jax import folders, idx, npz
 from mnist_jax.errors import DatasetError, DatasetUnavailableError
 from mnist_jax.fetch import fetch
 from mnist_jax.files import write_atomic
@@ -40,7 +42,9 @@ def read(name: str, folder: Path | None) -> list[Raw]:
         DatasetError: a file is damaged, or is not what it should be.
     """
     files, cache = SOURCES[name].files, cache_folder() / name
-    if folder is not None and (paths := _find(name, folder)):
+    if folder is not None and (paths := folders.find(name, folder)):
+        if len(paths) == 1:
+            return _read_npz(paths[0], files, cache)
         return [_read(path, file, cache) for path, file in zip(paths, files, strict=True)]
     cached = [_from_cache(file, cache) for file in files]
     if missing := [file for file, raw in zip(files, cached, strict=True) if raw is None]:
@@ -50,21 +54,6 @@ def read(name: str, folder: Path | None) -> list[Raw]:
     if len(raws) < len(files):
         raise DatasetError(f"{cache} changed while it was read; is another program cleaning it up?")
     return raws
-
-
-def _find(name: str, folder: Path) -> list[Path] | None:
-    """The four files in `folder/name`, else in `folder`; None if none of them is there."""
-    for place in (folder / name, folder):
-        pairs = [(place / file.name, place / f"{file.name}.gz") for file in SOURCES[name].files]
-        paths = [next(filter(Path.is_file, pair), None) for pair in pairs]
-        missing = [pair[1].name for pair, path in zip(pairs, paths, strict=True) if path is None]
-        if not missing:
-            return [path for path in paths if path is not None]
-        if len(missing) < len(paths):
-            raise DatasetError(
-                f"{place} must hold all four files of {name}, gzipped or not; {', '.join(missing)} not found"
-            )
-    return None
 
 
 def _fetch(name: str, missing: list[File], folder: Path | None, cache: Path) -> None:
@@ -119,7 +108,11 @@ def _unzip(path: Path, file: File, cache: Path) -> Raw:
         )
     if (raw := _unzipped(file, cache)) is not None:
         return raw
-    content = gzip.decompress(zipped)
+    return _keep(gzip.decompress(zipped), file, cache, path)
+
+
+def _keep(content: bytes, file: File, cache: Path, path: Path) -> Raw:
+    """The content of a file, unzipped, which goes into the cache; `path` is where it comes from."""
     sha256 = _sha256(content)
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -128,6 +121,36 @@ def _unzip(path: Path, file: File, cache: Path) -> Raw:
     except OSError:  # a cache that cannot be written costs time and memory, nothing else
         return Raw(idx.decode(content, file.axes, path), sha256)
     return Raw(idx.memory_map(cache / file.name, file.axes), sha256)
+
+
+def _read_npz(path: Path, files: Sequence[File], cache: Path) -> list[Raw]:
+    """The four arrays of Keras's file: from the cache if this file was unpacked before.
+
+    As IDX they have the pinned sums, or are not the data set.
+    """
+    try:
+        data = npz.read_bytes(path)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from None
+    seen, sha256 = cache / f"{path.name}.stamp", _sha256(data)
+    try:
+        known = seen.read_text() == sha256
+    except (OSError, ValueError):  # never unpacked, or damaged
+        known = False
+    cached = [_unzipped(file, cache) for file in files] if known else []
+    if cached and all(cached):
+        return [raw for raw in cached if raw is not None]
+    contents = [idx.encode(array) for array in npz.decode(data, [file.axes for file in files], path)]
+    for file, key, content in zip(files, npz.KEYS, contents, strict=True):
+        if (found := _sha256(content)) != file.raw_sha256:
+            raise DatasetError(
+                f"{key} in {path} must be {file.name}, as IDX of sha256 {file.raw_sha256}; "
+                f"got sha256 {found}{_owner(found)}"
+            )
+    raws = [_keep(content, file, cache, path) for file, content in zip(files, contents, strict=True)]
+    with suppress(OSError):
+        write_atomic(seen, sha256.encode())
+    return raws
 
 
 def _unzipped(file: File, cache: Path) -> Raw | None:

@@ -1,9 +1,12 @@
 """Loading: where data is looked for, what is verified, and what is said when it is wrong."""
 
 import gzip
+import re
 import shutil
 import struct
 import time
+import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -153,6 +156,198 @@ def test_a_missing_file_is_named(fake_mnist: Path) -> None:
         DatasetError, match=r"all four files of mnist, .*; t10k-labels-idx1-ubyte.gz not found"
     ):
         load("mnist", fake_mnist)
+
+
+def test_files_under_other_usual_names_are_the_same_data(fake_mnist: Path, tmp_path: Path) -> None:
+    expected = load("mnist", fake_mnist)
+
+    def moved(zipped: bool, rename: Callable[[str], str], place: str) -> Path:
+        root = tmp_path / f"{zipped}-{rename('a-idx')}-{place.replace('/', '-')}"
+        shutil.copytree(fake_mnist, root / place)
+        if not zipped:
+            unzip(root / place)
+        for path in list((root / place).iterdir()):
+            path.rename(path.with_name(rename(path.name)))
+        return root
+
+    for place in ("MNIST/raw", "MNIST", "mnist", "raw", "."):
+        for zipped in (True, False):
+            root = moved(zipped, lambda name: name.replace("-idx", ".idx"), place)
+            assert same(expected, load("mnist", root))
+            assert same(expected, load("mnist", moved(zipped, str, place)))
+    assert same(expected, load("mnist", tmp_path / "True-a-idx-MNIST-raw" / "MNIST"))
+    assert same(expected, load("mnist", tmp_path / "True-a-idx-MNIST-raw" / "MNIST" / "raw"))
+    # A complete set is taken, though a folder that is searched before it has a part of one.
+    root = tmp_path / "True-a-idx-raw"
+    (root / "mnist").mkdir(exist_ok=True)
+    shutil.copy(fake_mnist / f"{NAMES[0]}.gz", root / "mnist")
+    assert same(expected, load("mnist", root))
+
+
+def test_contents_and_not_names_decide(fake_mnist: Path) -> None:
+    unzip(fake_mnist)
+    images, labels = (fake_mnist / NAMES[index] for index in (0, 2))
+    images.rename(fake_mnist / "kept")
+    labels.rename(images.with_name("train-images.idx3-ubyte"))
+    (fake_mnist / "kept").rename(fake_mnist / "t10k-images.idx3-ubyte")
+    with pytest.raises(
+        DatasetError, match=r"train-images.idx3-ubyte must be .*, which is t10k-images-idx3-ubyte of mnist"
+    ):
+        load("mnist", fake_mnist)
+
+
+def test_what_no_sum_knows_is_not_taken_from_another_data_sets_folder(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, shape in zip(NAMES, ((20, 28, 28), (20,), (10, 28, 28), (10,)), strict=True):
+        (raw / name).write_bytes(idx.encode(np.zeros(shape, np.uint8)))
+    assert len(load("fashion_mnist", tmp_path).test.labels) == 10
+    for folder in (raw, raw.parent):
+        with pytest.raises(DatasetError, match="must be gzipped, to be known for kmnist's, since its folder"):
+            load("kmnist", folder)
+    for name in NAMES:  # where both are there, the one that has a sum is looked at
+        (raw / f"{name}.gz").write_bytes(gzip.compress(b"another"))
+    with pytest.raises(DatasetError, match=r"ubyte.gz must be [\d,]+ bytes with sha256"):
+        load("fashion_mnist", tmp_path)
+
+
+def npz(folder: Path, **changes: object) -> Path:
+    """`fake_mnist` as Keras keeps it."""
+    path, keys = folder / "mnist.npz", ("x_train", "y_train", "x_test", "y_test")
+    arrays = {}
+    for key, name in zip(keys, NAMES, strict=True):
+        content = gzip.decompress((folder / f"{name}.gz").read_bytes())
+        arrays[key] = idx.decode(content, 3 if "images" in name else 1)
+    np.savez_compressed(
+        path, **{key: value for key, value in (arrays | changes).items() if value is not None}
+    )
+    return path
+
+
+def test_keras_file_is_the_same_data_and_unpacked_once(
+    fake_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keras").mkdir()
+    npz(fake_mnist).rename(tmp_path / "keras" / "mnist.npz")
+    first = load("mnist", tmp_path / "keras")
+    monkeypatch.setattr("mnist_jax.npz.decode", lambda *_: pytest.fail("unpacked again"))
+    again = load("mnist", tmp_path / "keras")
+    assert isinstance(again.train.images.base, np.memmap)
+    shutil.rmtree(tmp_path / "cache")
+    assert same(first, again)
+    assert same(first, load("mnist", fake_mnist))
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x_test": None}, "must hold the arrays x_train, y_train, x_test, y_test, as Keras's; got"),
+        ({"more": np.zeros(3)}, "must hold the arrays .*; got 'more.npy, x_test.npy, "),
+        (
+            {"y_test": np.zeros(297, np.int64)},
+            r"y_test in .* must be uint8 with 1 axes, .*; got int64 \(297,\)",
+        ),
+        ({"y_test": np.zeros((297, 1), np.uint8)}, r"must be uint8 with 1 axes, .*; got uint8 \(297, 1\)"),
+        ({"y_test": np.array([{}] * 297)}, "must be uint8 with 1 axes, .*; got object"),
+        ({"x_test": np.zeros((28, 28, 297), np.uint8).T}, "must be uint8 with 3 axes, row by row"),
+        (
+            {"y_test": np.zeros(297, np.uint8)},
+            r"y_test in .* must be t10k-labels-idx1-ubyte, .* got sha256 \w{64}$",
+        ),
+        (
+            {"y_train": np.zeros(2**26, np.uint8)},
+            "y_train in .* must have at most 67,108,864 bytes; got more",
+        ),
+    ],
+)
+def test_a_keras_file_that_is_not_mnist_is_refused(
+    fake_mnist: Path, change: dict[str, object], message: str
+) -> None:
+    path = npz(fake_mnist, **change)
+    for name in NAMES:
+        (fake_mnist / f"{name}.gz").unlink()
+    with pytest.raises(DatasetError, match=message) as refusal:
+        load("mnist", fake_mnist)
+    assert str(path) in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(2**64, 28, 28)",
+        "(True,)",
+        "{[]: 1}",
+        "('",
+        "\0",
+        "(" * 9_000,
+        "(10**400,)",
+        "(-1,)",
+        "(1 is 2,)",
+        "None",
+    ],
+)
+def test_a_hostile_header_in_a_keras_file_is_refused(fake_mnist: Path, header: str) -> None:
+    path = npz(fake_mnist)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {header}, }}\n".encode()
+    members["x_train.npy"] = b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    for name in NAMES:
+        (fake_mnist / f"{name}.gz").unlink()
+    with pytest.raises(DatasetError, match=r"x_train in .* must be") as refusal:
+        load("mnist", fake_mnist)
+    assert len(str(refusal.value).splitlines()) == 1
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DatasetError, match=r"must be a whole .npz file; it cannot be read"):
+        load("mnist", fake_mnist)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "t10k-labels-idx1-ubyte (1).gz",
+        "T10K-Labels-IDX1-ubyte",
+        "t10k_labels_idx1_ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz.part",
+        "test-labels-idx1-ubyte.gz",
+        "mnist (1).npz",
+    ],
+)
+def test_near_misses_are_named_and_the_network_is_not_tried(
+    fake_mnist: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_jax.store.fetch", lambda *_: pytest.fail("the network was tried"))
+    last = fake_mnist / f"{NAMES[3]}.gz"
+    last.rename(fake_mnist / there)
+    with pytest.raises(DatasetError, match=r"t10k-labels-idx1-ubyte.gz not found; it holds ") as refusal:
+        load("mnist", fake_mnist)
+    assert there in str(refusal.value)
+    for name in NAMES[:3]:
+        (fake_mnist / f"{name}.gz").unlink()
+    with pytest.raises(DatasetError, match=rf"not found; it holds {re.escape(there)}$"):
+        load("mnist", fake_mnist)
+    (fake_mnist / there).unlink()
+    last.symlink_to(fake_mnist / "gone")
+    with pytest.raises(DatasetError, match=r"it holds t10k-labels-idx1-ubyte.gz \(a broken link\)$"):
+        load("mnist", fake_mnist)
+
+
+def test_other_files_in_the_folder_are_no_near_misses(fake_mnist: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    (folder / "train-images-idx3-ubyte").mkdir(parents=True)
+    for name in ("mnist.onnx", "mnist_notes.txt", "train-labels.csv", "emnist-train-images-idx3-ubyte.gz"):
+        (folder / name).write_text("")
+    npz(fake_mnist).rename(folder / "mnist.npz")
+    with pytest.raises(DatasetUnavailableError):  # of which nothing is Kuzushiji-MNIST
+        load("kmnist", folder)
+    (folder / "mnist.npz").unlink()
+    with pytest.raises(DatasetUnavailableError):
+        load("mnist", folder)
 
 
 def test_a_data_folder_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ LAYERS: dict[str, set[str]] = {
     "types": set(),
     "convolution": {"networks", "types"},
     "machine": set(),
-    "folders": {"errors"},
+    "folders": {"errors", "sources"},
+    "npz": {"errors"},
     "fetch": {"errors", "sources"},
-    "store": {"idx", "errors", "fetch", "files", "sources"},
+    "store": {"idx", "errors", "fetch", "files", "folders", "npz", "sources"},
     "datasets": {
         "folders",
         "idx",

@@ -49,7 +49,8 @@ DataDir = Annotated[
     typer.Option(
         metavar="DIR",
         callback=_check_data_dir,
-        help="Folder with the four official files, gzipped or not. (default: $MNIST_JAX_DATA_DIR)",
+        help="Folder with the data: the official files, torchvision's or Keras's. "
+        "(default: $MNIST_JAX_DATA_DIR)",
         show_default=False,
     ),
 ]
