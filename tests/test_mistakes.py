@@ -63,7 +63,11 @@ from mnist_jax.cli import main, sweep
         (["train", "--dataset", "digits", "--out", "/proc/run"], "/proc/run: No such file or directory"),
         (["train", "--epoch", "3"], "No such option.*--epoch"),
         (["trian"], "No such command 'trian'.*train"),
-        (["evaluate"], "Missing argument 'RUN_DIR'"),
+        (["evaluate"], "Missing argument 'RUN_DIR'; see `mnist-jax evaluate --help`$"),
+        (["compare"], "Missing argument 'RUN_DIR...'; see `mnist-jax compare --help`$"),
+        (["predict"], r"Missing argument 'RUN_DIR\|FILE.onnx'; see `mnist-jax predict --help`$"),
+        (["train", "--seed"], "Option '--seed' requires an argument$"),
+        (["train", "--report=1"], "Option '--report' does not take a value$"),
         (["evaluate", "nowhere"], "nowhere must be a run directory, as `mnist-jax train` makes it"),
         (["export", "nowhere"], "nowhere must be a run directory"),
         (["verify", "nowhere.onnx"], "nowhere.onnx must be a run directory"),
@@ -89,7 +93,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     lines = [line for line in printed.err.splitlines() if not line.startswith("mlp-128-64 on")]
     assert len(lines) == 1
     assert lines[0].startswith("mnist-jax: ")
+    assert not re.search(r"[.:;,]\s*;", lines[0])  # of two sentences put together
     assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("Unable to allocate 9 GiB.", "Unable to allocate 9 GiB"), ("", "there is no more")]
+)
+def test_too_little_memory_is_one_line(
+    said: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(value: object) -> None:
+        raise MemoryError(said)
+
+    monkeypatch.setattr("mnist_jax.cli.console.print_json", full)
+    assert main(["presets", "--json"]) == 2
+    expected = f"mnist-jax: this must fit into memory, and does not: {told}; ask for less at once\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_what_can_be_known_early_is_refused_before_jax_is_imported(tmp_path: Path) -> None:

@@ -96,8 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        if message := error.format_message():  # it is empty where the help has been shown instead
-            complain(message + _came(error) + _where_to_look(error))
+        if message := error.format_message():  # empty where the help has been shown; some end in a stop
+            complain(
+                message.rstrip(".") + _came(error) + _where_to_look(error)
+            )  # some of Typer's have a stop
         return error.exit_code
     except DivergenceError as error:
         complain(str(error))
@@ -117,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{error.filename or 'the output'} cannot be written or read: {error.strerror or error}")
         return 2
     except MemoryError as error:
-        complain(f"this must fit into memory, and does not: {error}; ask for less at once")
+        said = str(error).rstrip(".") or "there is no more"
+        complain(f"this must fit into memory, and does not: {said}; ask for less at once")
         return 2
     if code == 130:
         complain("interrupted")
