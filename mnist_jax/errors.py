@@ -47,15 +47,22 @@ class RuntimeUnavailableError(ModelError):
     """Another runtime for ONNX files cannot be installed on this machine."""
 
 
-def not_installed(what: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error, one line, that says what needs a missing package and what to do."""
-    module = (error.name or "a package").partition(".")[0]
-    package = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(module, module)
-    return ModuleNotFoundError(
-        f"{what} needs {package}, which is not installed; pip install {package}, "
-        "or pip install mnist-jax for all that it needs",
-        name=error.name,
-    )
+class NotInstalledError(MnistJaxError, ModuleNotFoundError):
+    """A package that something needs is not installed; says which, and what to do.
+
+    Args:
+        what: needs it.
+        error: Python's own.
+    """
+
+    def __init__(self, what: str, error: ModuleNotFoundError) -> None:
+        module = (error.name or "a package").partition(".")[0]
+        package = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(module, module)
+        super().__init__(
+            f"{what} needs {package}, which is not installed; pip install {package}, "
+            "or pip install mnist-jax for all that it needs",
+            name=error.name,
+        )
 
 
 class DivergenceError(MnistJaxError, ArithmeticError):

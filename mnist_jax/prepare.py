@@ -4,6 +4,9 @@ MNIST's own preparation is `frame`: the digit scaled to 20 pixels on its longer 
 all, and put into 28x28 with its centre of mass in the middle (LeCun, Cortes, Burges: The MNIST
 database). MNIST's own pictures come out of it as they went in, to a grey level. Before it, `isolate`
 finds the ink: on any paper, dark or light, evenly lit or not.
+
+Raises, when it is imported:
+    NotInstalledError: there is no Pillow.
 """
 
 import warnings
@@ -13,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_jax.errors import ImageError, not_installed
+from mnist_jax.errors import ImageError, NotInstalledError
 
 try:
     from PIL import Image, ImageOps
 except ModuleNotFoundError as error:
-    raise not_installed("mnist_jax.prepare", error) from None
+    raise NotInstalledError("mnist_jax.prepare", error) from None
 
 MAX_PIXELS = 50_000_000
 WORKING_SIZE = 256  # pixels on the longer side; strokes are then still several pixels wide

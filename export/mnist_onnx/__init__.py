@@ -35,13 +35,19 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
+    """The thing of that name, from its module.
+
+    Raises:
+        NotInstalledError: its module needs a package that is not installed.
+        AttributeError: there is no such name.
+    """
     try:
         if name in _HOME:
             return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     except ModuleNotFoundError as error:
-        from mnist_jax.errors import not_installed
+        from mnist_jax.errors import NotInstalledError
 
-        raise not_installed(f"{__name__}.{name}", error) from None
+        raise NotInstalledError(f"{__name__}.{name}", error) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -46,6 +46,7 @@ class Classifier:
             and one is; or it takes no pictures of 28x28.
         InputError: the range is none.
         RuntimeUnavailableError: a provider is not on this machine; ONNX Runtime would take the CPU instead.
+        NotInstalledError: a file with an input range needs the package onnx, to see what its graph ends with.
     """
 
     def __init__(

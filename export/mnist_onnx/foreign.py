@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.errors import InputError, ModelError, not_installed
+from mnist_jax.errors import InputError, ModelError, NotInstalledError
 from mnist_onnx.sessions import metadata_of, probabilities, run
 
 TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -20,6 +20,7 @@ class Foreign:
     Raises:
         InputError: the range is none.
         ModelError: the file takes or gives something else, or has a range already.
+        NotInstalledError: there is no onnx.
     """
 
     def __init__(self, session: Any, data: bytes, input_range: str, name: str) -> None:
@@ -75,11 +76,15 @@ class Foreign:
 
 
 def _last_operation(data: bytes, output: str) -> str:
-    """The operation that the output comes from, but for those that leave its numbers as they are."""
+    """The operation that the output comes from, but for those that leave its numbers as they are.
+
+    Raises:
+        NotInstalledError: there is no onnx.
+    """
     try:
         import onnx
     except ModuleNotFoundError as error:
-        raise not_installed("an input range, for somebody else's file,", error) from None
+        raise NotInstalledError("an input range, for somebody else's file,", error) from None
     made = {name: node for node in onnx.load_from_string(data).graph.node for name in node.output}
     for _ in made:
         if output not in made or made[output].op_type not in UNCHANGED:

@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mnist_jax.errors import DivergenceError, MnistJaxError, not_installed
+from mnist_jax.errors import DivergenceError, MnistJaxError, NotInstalledError
 
 try:
     import typer
 except ModuleNotFoundError as error:  # installed alone, for `mnist_onnx.Classifier`
-    print(f"mnist-jax: {not_installed('the command', error)}", file=sys.stderr)  # noqa: T201
+    print(f"mnist-jax: {NotInstalledError('the command', error)}", file=sys.stderr)  # noqa: T201
     raise SystemExit(2) from None
 
 from mnist_jax.cli import (
@@ -97,9 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except typer.TyperException as error:
         if message := error.format_message():  # empty where the help has been shown; some end in a stop
-            complain(
-                message.rstrip(".") + _came(error) + _where_to_look(error)
-            )  # some of Typer's have a stop
+            complain(message.rstrip(".") + _came(error) + _where_to_look(error))
         return error.exit_code
     except DivergenceError as error:
         complain(str(error))
@@ -110,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mnist_"):
             raise
-        complain(str(not_installed("this command", error)))
+        complain(str(NotInstalledError("this command", error)))
         return 2
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
