@@ -148,7 +148,9 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path, digits: Dataset) ->
     path = tmp_path / "model.onnx"
     for data in (b"", b"not ONNX", good[: len(good) // 2], good[:-1], b"\x00" * 100):
         path.write_bytes(data)
-        with pytest.raises(ModelError, match="must be an ONNX file; ONNX Runtime refuses it") as refusal:
+        with pytest.raises(
+            ModelError, match=r"must be an ONNX file; (it is none, or|ONNX Runtime refuses)"
+        ) as refusal:
             Classifier(path)
         assert "\n" not in str(refusal.value)
         with pytest.raises(ModelError):

@@ -10,7 +10,8 @@ from mnist_jax.checks import check_images
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.networks import CLASSES, IMAGE_SHAPE
 from mnist_jax.sources import DIGITS
-from mnist_onnx.foreign import Foreign
+from mnist_onnx.foreign import Foreign, check_sizes
+from mnist_onnx.limits import check_ours
 from mnist_onnx.sessions import metadata_of, open_session, probabilities, read_bytes, run
 
 # What each entry of the metadata that changes answers may say.
@@ -47,6 +48,8 @@ class Classifier:
             raise ModelError(f"a Classifier is made from a file's path; got {type(path).__name__}")
         self._name = fspath(path)
         data = read_bytes(self._name)
+        check = check_ours if input_range is None else check_sizes
+        check(data, self._name)  # while nothing has been done that the file says
         self._session = open_session(data, self._name)
         self._foreign: Foreign | None = None
         if input_range is None:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from mnist_jax.errors import InputError, ModelError
+from mnist_onnx.limits import check_graph
 from mnist_onnx.sessions import metadata_of, probabilities, run
 
 TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 UNCHANGED = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+LARGEST_ARRAY = 2**27  # numbers for one picture, 512 MB as float32
 LARGEST = 1e6  # of what a network may take for black or white
 SHAPES = ([1, 28, 28], [28, 28, 1], [28, 28], [784])
 
@@ -72,6 +74,32 @@ class Foreign:
         if self.last in ("Softmax", "Sigmoid"):
             return answer
         return np.exp(answer) if self.last == "LogSoftmax" else probabilities(answer, "softmax")
+
+
+def check_sizes(data: bytes, name: str = "the model") -> None:
+    """Checks that no array of a graph is larger than a digit classifier needs, as far as shapes can be told.
+
+    They can't where a file computes them; for each axis that is not known, such as the batch, 1 is counted.
+
+    Raises:
+        ModelError: one is, or the file is damaged; or as `check_graph`.
+    """
+    check_graph(data, name)
+    import onnx
+
+    try:
+        # Without `data_prop`, which would compute the numbers of small arrays, and of those that grow.
+        graph = onnx.shape_inference.infer_shapes(data).graph
+    except Exception as error:  # onnx's own errors and protobuf's have no common base
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{name} must be an ONNX file; its shapes can't be told: {reason}") from None
+    for value in (*graph.value_info, *graph.output):
+        axes = [axis.dim_value for axis in value.type.tensor_type.shape.dim if axis.dim_value]
+        if any(axis < 0 for axis in axes) or math.prod(axes) > LARGEST_ARRAY:
+            raise ModelError(
+                f"{name} must have no arrays of more than {LARGEST_ARRAY:,} numbers; "
+                f"got {value.name[:40]!a} with {axes}"
+            )
 
 
 def _last_operation(data: bytes, output: str) -> str:

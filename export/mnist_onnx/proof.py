@@ -22,7 +22,9 @@ from mnist_jax.models import apply, probabilities
 from mnist_jax.networks import CLASSES, Spec
 from mnist_jax.types import Images, Params
 from mnist_onnx.classifier import read_metadata
+from mnist_onnx.foreign import check_sizes
 from mnist_onnx.graph import Input, Output, checked_params, to_onnx
+from mnist_onnx.limits import check_ours
 from mnist_onnx.quantize import is_static, rounded
 from mnist_onnx.sessions import open_session, run
 
@@ -130,7 +132,9 @@ def compare(
         InputError: the images are not uint8 `[n, 28, 28]`, or none; or a bad seed.
     """
     _check(model, images, seed)
-    session = open_session(model if isinstance(model, bytes) else model.SerializeToString())
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    check_sizes(data)
+    session = open_session(data)
     given, out = session.get_inputs(), session.get_outputs()
     if len(given) != 1 or len(out) != 1 or given[0].type not in ("tensor(uint8)", "tensor(float)"):
         raise ModelError("the model must take one array, uint8 or float32, and put out one; got another")
@@ -198,6 +202,7 @@ def question(spec: Spec, params: Params, data: bytes, images: Images, *, seed: i
         SpecError: the parameters are not the spec's.
     """
     checked_params(spec, params)
+    check_ours(data)
     metadata = read_metadata(open_session(data))
     if metadata["network_output"] != spec.output:
         raise ModelError(f"the model must be of a {spec.output} network; got {metadata['network_output']}")

@@ -1,21 +1,29 @@
 """ONNX Runtime: a file's bytes, asked on the CPU; what goes wrong is one line."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mnist_jax import files
 from mnist_jax.errors import ModelError
 from mnist_jax.networks import CLASSES
+from mnist_onnx.limits import check_graph
+
+LARGEST_MODEL = 2**31 - 1  # bytes: protobuf can't hold more in one message
+LARGEST_CARD = 2**24
 
 
 def open_session(data: bytes, name: str = "the model") -> Any:
     """An ONNX Runtime session on the CPU, for the bytes of a file.
 
     Raises:
-        ModelError: it is damaged or not ONNX.
+        ModelError: it is damaged or not ONNX, or has a graph that `check_graph` refuses.
     """
+    check_graph(data, name)
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -67,17 +75,36 @@ def run(
 
 
 def read_bytes(name: str) -> bytes:
-    """The content of a file.
+    """The content of an ONNX file, once the card beside it, if `save` has left one, is known to be its own.
+
+    A crash while both are written can leave a new file beside an old card.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it cannot be read, is no ordinary file or too large; or the card describes another file.
     """
     try:
-        return Path(name).read_bytes()
+        data = files.read_bytes(name, LARGEST_MODEL)
     except OSError as error:
         raise ModelError(f"{name} must be an ONNX file; it cannot be read: {error.strerror}") from None
     except ValueError as error:  # of a name that no file can have
         raise ModelError(f"{name!a} must be an ONNX file; it cannot be read: {error}") from None
+    beside = Path(name).with_suffix(".json")
+    card = read_card(beside) if Path(name).suffix == ".onnx" else None
+    if card is not None and card.get("sha256") != hashlib.sha256(data).hexdigest():
+        raise ModelError(
+            f"{beside} must describe {Path(name).name}; it describes another file, as after an export that "
+            "was killed; export again, or move it away"
+        )
+    return data
+
+
+def read_card(path: Path) -> dict[str, Any] | None:
+    """What a `.json` file says that `save` has written; None if there is none, or it is something else."""
+    try:
+        card = json.loads(files.read_bytes(path, LARGEST_CARD))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return card if isinstance(card, dict) and "parameters_sha256" in card else None
 
 
 def _one_line(error: Exception) -> str:

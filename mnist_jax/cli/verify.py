@@ -57,9 +57,11 @@ def verify(
     folders = run_dirs or [target]
     path = target / runs.MODEL if target.is_dir() or not run_dirs else target
     asked = [runs.read(folders[0])] if len(folders) == 1 else read_together("verify", folders)
+    from mnist_onnx.limits import check_ours
     from mnist_onnx.sessions import open_session, read_bytes
 
     model = read_bytes(str(path))
+    check_ours(model, str(path))
 
     from mnist_jax.cli.process import start_jax
 
