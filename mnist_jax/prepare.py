@@ -9,14 +9,15 @@ finds the ink: on any paper, dark or light, evenly lit or not.
 import warnings
 from io import BytesIO
 from os import PathLike, fspath
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from mnist_jax.errors import ImageError
+from mnist_jax.files import read_bytes
 
 MAX_PIXELS = 50_000_000
+LARGEST_FILE = 2**28  # bytes, more than so many pixels need without compression
 WORKING_SIZE = 256  # pixels on the longer side; strokes are then still several pixels wide
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
@@ -48,7 +49,7 @@ def read(source: str | PathLike[str] | bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes; the limit below is ours, and is an error
-            data = source if isinstance(source, bytes) else Path(source).read_bytes()
+            data = source if isinstance(source, bytes) else read_bytes(source, LARGEST_FILE)
             picture = Image.open(BytesIO(data), formats=FORMATS)
             width, height = picture.size
             if width * height > MAX_PIXELS:

@@ -1,6 +1,7 @@
 """What a finished run has measured, read back from its directory."""
 
 import csv
+import io
 import math
 import statistics
 from dataclasses import fields
@@ -8,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.errors import RunError, SpecError
+from mnist_jax.files import read_bytes
 from mnist_jax.networks import CLASSES
-from mnist_jax.runs import CHECKPOINT, HISTORY, METRICS, read_json, read_metrics
-from mnist_jax.settings import FLOAT32_MAX
+from mnist_jax.runs import CHECKPOINT, HISTORY, LARGEST_JSON, METRICS, read_json, read_metrics
+from mnist_jax.settings import FLOAT32_MAX, is_label, shorten
 from mnist_jax.specs import Hyper, hyper_from_json
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def read(folder: Path) -> Results:
             loss=_figure(test["loss"]),
             seconds=_figure(values["seconds"]),
             device=_text(values["device"]),
-            versions={name: _text(number) for name, number in dict(values["versions"]).items()},
+            versions={_text(name): _text(number) for name, number in dict(values["versions"]).items()},
             onnx=onnx | {"max_abs_difference": None if largest is None else _figure(largest)},
         )
     except KeyError as error:
@@ -204,7 +206,7 @@ def _history(folder: Path, epochs: int) -> "tuple[EpochRecord, ...]":
     measured = [name for name in names if not name.startswith("validation")]
     records = []
     try:
-        with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
+        with io.StringIO(read_bytes(folder / HISTORY, LARGEST_JSON).decode(), newline="") as file:
             for epoch, row in enumerate(csv.DictReader(file, strict=True), 1):
                 if list(row) != names or row["epoch"] != str(epoch) or not all(row[n] for n in measured):
                     raise ValueError(
@@ -232,6 +234,6 @@ def _figure(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"it must have text where it has {value!r}")
+    if not is_label(value):
+        raise TypeError(f"it must have a short printable text where it has {shorten(value)}")
     return value

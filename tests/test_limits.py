@@ -1,6 +1,8 @@
 """Files that would hang or fill the machine: refused before anything is done that they say."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,18 +12,19 @@ import jax
 import numpy as np
 import onnx
 import pytest
-from mutants import as_numpy
+from mutants import as_numpy, with_metadata
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from specimens import NETWORKS
 
+from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
-from mnist_jax.errors import ModelError
+from mnist_jax.errors import ModelError, SpecError
 from mnist_jax.models import init
 from mnist_jax.networks import CNN, MLP
 from mnist_onnx import Classifier, compare, limits, load, parity, to_onnx
 from mnist_onnx.foreign import check_sizes
 from mnist_onnx.quantize import PRECISIONS, quantize
-from mnist_onnx.sessions import open_session
+from mnist_onnx.sessions import check_probabilities, open_session
 
 KEY = jax.random.key(0)
 SPEC = MLP((), ())
@@ -288,3 +291,94 @@ def test_a_file_past_its_limit_is_refused_unread(tmp_path: Path) -> None:
     for use in (Classifier, load):
         with pytest.raises(ModelError, match="at most 2,147,483,647 bytes; got 1,099,511,627,776"):
             use(path)
+
+
+ESCAPE = "\x1b[31m"
+BAD_LABELS = {
+    "an escape sequence": ["3" + ESCAPE, *"012456789"],
+    "two lines": ["3\n4", *"012456789"],
+    "a letter that turns the line around": ["3\u202e", *"012456789"],
+    "10 MB": ["3" * 10_000_000, *"012456789"],
+    "none": ["", *"012456789"],
+    "ten alike": ["3"] * 10,
+    "eleven": list("0123456789a"),
+    "numbers": list(range(10)),
+    "no list": {str(digit): digit for digit in range(10)},
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_labels_that_a_terminal_cannot_show_are_refused(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = BAD_LABELS[name]
+    with pytest.raises(SpecError, match="classes must be 10 names, all different, printable, of at most 200"):
+        to_onnx(SPEC, init(SPEC, KEY), classes=labels)
+    path = _written(tmp_path / "model.onnx", with_metadata(ours(), labels=json.dumps(labels)))
+    assert main(["predict", str(path), "seven.png"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "labels in its metadata must be 10 names, all different" in line
+    assert line.isprintable()
+    assert len(line) < 1000
+
+
+def test_names_of_every_alphabet_are_labels(tmp_path: Path) -> None:
+    labels = [*"おきすつなはまやれ", "T-shirt/top, \u00e9"]
+    path = _written(tmp_path / "model.onnx", to_onnx(SPEC, init(SPEC, KEY), classes=labels))
+    assert Classifier(path).labels == labels
+
+
+def test_what_claims_probabilities_must_give_some(tmp_path: Path, digits: Dataset) -> None:
+    images, path = digits.test.images[:20], tmp_path / "model.onnx"
+    params = jax.tree.map(lambda leaf: 30 * leaf, init(SPEC, KEY))
+    logits = with_metadata(to_onnx(SPEC, params, output="logits"), output="probabilities")
+    with pytest.raises(ModelError, match=r"must put out probabilities, as it says; got -\d.*\.\.\d"):
+        Classifier(_written(path, logits)).predict(images)
+    sigmoid = with_metadata(to_onnx(MLP((), (), "sigmoid"), params), network_output="softmax")
+    with pytest.raises(ModelError, match="ten probabilities that add up to 1, as it says; got"):
+        Classifier(_written(path, sigmoid)).predict(images)
+    over = ours()  # the batch in place of the answers, so that one image alone gets ten ones
+    (attribute,) = over.graph.node[-1].attribute
+    attribute.i = 0
+    for options in ({}, {"input_range": "0..255"}):
+        if options:
+            del over.metadata_props[:]
+        with pytest.raises(ModelError, match="ten probabilities that add up to 1, as it says; got 10"):
+            Classifier(_written(path, over), **options).predict(images[:1])
+    for answer in ([[0.5, np.nan]], [[-0.1, 1.1]], [[0.3, 0.3]]):
+        with pytest.raises(ModelError, match="must put out"):
+            check_probabilities(np.array(answer, np.float32), "softmax")
+    check_probabilities(np.array([[-0.001, 1.001]], np.float32), "softmax")
+    check_probabilities(np.array([[0.9, 0.9]], np.float32), "sigmoid")
+    check_probabilities(np.zeros((0, 10), np.float32), "softmax")
+
+
+def test_what_a_file_says_never_steers_the_terminal(
+    tmp_path: Path, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    for name, change in (
+        ("config.json", lambda values: values | {"preset": ESCAPE}),
+        ("config.json", lambda values: values | {"dataset": "digits" + "x" * 300}),
+        ("metrics.json", lambda values: values | {"device": "cpu\nmnist-jax: fine"}),
+        ("metrics.json", lambda values: values | {"versions": {ESCAPE: "1"}}),
+        ("metrics.json", lambda values: values | {"versions": {"jax": "1" * 10_000}}),
+    ):
+        good = (run / name).read_bytes()
+        (run / name).write_text(json.dumps(change(json.loads(good))))
+        assert main(["report", str(run)]) == 2
+        (run / name).write_bytes(good)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.isprintable()
+        assert "short printable text" in line
+        assert len(line) < 1000
+    path = _written(run / "other.onnx", with_metadata(ours(), format=ESCAPE + "9" * 10_000))
+    assert main(["verify", str(path), "--run", str(run)]) == 2
+    path = _written(run / "other.onnx", with_metadata(ours(), network=ESCAPE + "9" * 10_000))
+    assert main(["verify", str(path), "--run", str(run)]) == 2
+    assert main(["predict", str(path), f"{tmp_path}/{ESCAPE}.png"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() and len(line) < 3000 for line in lines)
+    assert "\\x1b[31m" in lines[-1]

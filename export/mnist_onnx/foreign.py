@@ -7,9 +7,10 @@ import numpy as np
 
 from mnist_jax.errors import InputError, ModelError
 from mnist_onnx.limits import check_graph
-from mnist_onnx.sessions import metadata_of, probabilities, run
+from mnist_onnx.sessions import check_probabilities, metadata_of, probabilities, run
 
 TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+PROBABILITIES = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 UNCHANGED = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 LARGEST_ARRAY = 2**27  # numbers for one picture, 512 MB as float32
 LARGEST = 1e6  # of what a network may take for black or white
@@ -58,7 +59,7 @@ class Foreign:
         taken for logits, of which the softmax is given.
 
         Raises:
-            ModelError: the graph fails, or gives something else than ten numbers.
+            ModelError: the graph fails, or gives something else than ten numbers, or than its last operation.
         """
         white = 255 if images.dtype == np.uint8 else 1
         pixels = self.low + (self.high - self.low) / white * images.astype(np.float64)
@@ -71,9 +72,12 @@ class Foreign:
         if not np.isfinite(answer).all():
             told = f"{self.low:g}..{self.high:g}"
             raise ModelError(f"{self.name} must put out finite numbers; got others; is its range {told}?")
-        if self.last in ("Softmax", "Sigmoid"):
-            return answer
-        return np.exp(answer) if self.last == "LogSoftmax" else probabilities(answer, "softmax")
+        if self.last not in PROBABILITIES:
+            return probabilities(answer, "softmax")
+        if self.last == "LogSoftmax":
+            answer = np.exp(np.minimum(answer, 1))  # what is above 0 is refused below
+        check_probabilities(answer, PROBABILITIES[self.last], self.name)
+        return answer
 
 
 def check_sizes(data: bytes, name: str = "the model") -> None:

@@ -15,6 +15,7 @@ from mnist_onnx.limits import check_graph
 
 LARGEST_MODEL = 2**31 - 1  # bytes: protobuf can't hold more in one message
 LARGEST_CARD = 2**24
+ROUNDING = 1 / 256  # of a probability
 
 
 def open_session(data: bytes, name: str = "the model") -> Any:
@@ -105,6 +106,23 @@ def read_card(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return card if isinstance(card, dict) and "parameters_sha256" in card else None
+
+
+def check_probabilities(answer: np.ndarray, kind: str, name: str = "the model") -> None:
+    """Checks that numbers `[batch, 10]` can be what a softmax or a sigmoid gives, to a rounding in 8 bits.
+
+    Raises:
+        ModelError: one is outside 0..1 or not a number, or those of a softmax don't add up to one.
+    """
+    low, high = answer.min(initial=0), answer.max(initial=0)  # NaN if there is one
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ModelError(f"{name} must put out probabilities, as it says; got {low:g}..{high:g}")
+    sums = answer.sum(axis=-1)
+    if kind == "softmax" and (np.abs(sums - 1) > 10 * ROUNDING).any():
+        furthest = sums[np.abs(sums - 1).argmax()]
+        raise ModelError(
+            f"{name} must put out ten probabilities that add up to 1, as it says; got {furthest:g}"
+        )
 
 
 def _one_line(error: Exception) -> str:

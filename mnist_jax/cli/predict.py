@@ -184,7 +184,7 @@ def _print(answer: Answer, labels: list[str], show: bool) -> None:
         return
     ranked = sorted(zip(answer.probabilities, labels, strict=True), reverse=True)
     others = ", ".join(f"{label} {console.percent(share)}" for share, label in ranked[1:3])
-    print(f"{answer.name}: {answer.label} ({console.percent(ranked[0][0])}; then {others})")  # noqa: T201
+    print(f"{console.plain(answer.name)}: {answer.label} ({console.percent(ranked[0][0])}; then {others})")  # noqa: T201
     if show and answer.prepared is not None:
         print(_shades(answer.prepared))  # noqa: T201
 

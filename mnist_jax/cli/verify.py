@@ -10,7 +10,7 @@ from mnist_jax import runs
 from mnist_jax.cli import console, options
 from mnist_jax.cli.experiment import load_for, load_together, read_together
 from mnist_jax.errors import ModelError, RunError
-from mnist_jax.settings import check_one_of
+from mnist_jax.settings import check_one_of, shorten
 
 
 def verify(
@@ -77,12 +77,12 @@ def verify(
     ours = json.dumps(network_to_json(spec))
     if (said := metadata.get("network", ours)) != ours:
         raise ModelError(
-            f"{path} must be of the network {spec}; its metadata says {said}; "
+            f"{path} must be of the network {spec}; its metadata says {shorten(said)}; "
             "an ensemble needs --run for each of its members"
         )
     if json.loads(metadata["labels"]) != list(data.classes):
         raise ModelError(
-            f"{path}: labels in its metadata must be {list(data.classes)}; got {metadata['labels']}"
+            f"{path}: labels in its metadata must be {list(data.classes)}; got {shorten(metadata['labels'])}"
         )
     result: Parity | Examination
     if runtime is None:
