@@ -1,6 +1,7 @@
 """Files that are either whole or not there, and files of whoever made them, read with care."""
 
 import errno
+import json
 import os
 import re
 import secrets
@@ -8,7 +9,9 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+DEEPEST = 50  # lists and objects in each other
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")  # .NAME.TOKEN
 
 
@@ -100,6 +103,30 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it must have at most {limit:,} bytes; got more", path)
     return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """What JSON holds, nested no deeper than functions that call themselves can follow.
+
+    Raises:
+        ValueError: it is no JSON, or is nested deeper.
+    """
+    try:
+        values = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [values]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            for inner in (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            )
+        ]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return values
 
 
 def temporaries(folder: Path) -> list[Path]:

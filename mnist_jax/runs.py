@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_jax import specs
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.files import read_bytes, temporaries, write_atomic
+from mnist_jax.files import parse_json, read_bytes, temporaries, write_atomic
 from mnist_jax.settings import is_label, shorten
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         RunError: it is not there, or is damaged.
     """
     try:
-        values = json.loads(read_bytes(folder / name, LARGEST_JSON))
+        values = parse_json(read_bytes(folder / name, LARGEST_JSON))
         json.dumps(values, ensure_ascii=False).encode()  # half a character cannot be written again
     except (FileNotFoundError, NotADirectoryError):
         reason = f"it has no {name}" if folder.is_dir() else "it is a file"
@@ -270,7 +270,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         raise RunError(f"{folder} must be a run directory, as `mnist-jax train` makes it; {reason}") from None
     except OSError as error:
         raise RunError(f"{folder / name} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunError(f"{folder / name} is damaged: {error}") from None
     if not isinstance(values, dict):
         raise RunError(f"{folder / name} is damaged: it must hold a JSON object; got {type(values).__name__}")

@@ -91,7 +91,7 @@ LAYERS: dict[str, set[str]] = {
         "train",
         "types",
     },
-    "checkpoint": {"arrays", "errors", "files", "train"},
+    "checkpoint": {"arrays", "errors", "files", "settings", "train"},
     "runs": {"errors", "settings", "specs", "files", "loop"},
     "results": {"errors", "files", "loop", "networks", "runs", "settings", "specs"},
     "inspection": {"errors", "models", "networks", "types"},

@@ -284,6 +284,61 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
                 use(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("config.json", "evaluate"),
+        ("metrics.json", "report"),
+        ("history.csv", "report"),
+        ("sweep.json", "report"),
+        ("checkpoint.safetensors", "evaluate"),
+        ("model.onnx", "verify"),
+        ("model.onnx", "serve"),
+    ],
+)
+def test_a_pipe_in_a_run_directory_keeps_nobody_waiting(
+    tmp_path: Path, run_dir: Path, name: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert main([command, str(run)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name} " in line
+    assert "it must be an ordinary file; got a pipe, a device or a socket" in line
+    (run / name).unlink()
+    with (run / name).open("wb") as file:
+        file.truncate(2**40)
+    assert main([command, str(run)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "it must have at most " in line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_a_pipe_among_pictures_or_data_keeps_nobody_waiting(
+    tmp_path: Path, fake_mnist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _written(tmp_path / "model.onnx", ours())
+    for name in ("pipe.png", "long.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "pipe.png").unlink()
+    os.mkfifo(tmp_path / "pipe.png")
+    with (tmp_path / "long.png").open("wb") as file:
+        file.truncate(2**40)
+    assert main(["predict", str(path), str(tmp_path)]) == 2
+    long, pipe = capsys.readouterr().err.splitlines()
+    assert "it must have at most 268,435,456 bytes; got 1,099,511,627,776" in long
+    assert "it must be an ordinary file" in pipe
+    first = sorted(fake_mnist.iterdir())[0]
+    first.unlink()
+    with first.open("wb") as file:
+        file.truncate(2**40)
+    assert main(["train", "--data-dir", str(fake_mnist), "--out", str(tmp_path / "run")]) == 2
+    assert f"{first} cannot be read: it must have at most" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_file_past_its_limit_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     with path.open("wb") as file:

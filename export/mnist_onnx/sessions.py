@@ -1,7 +1,6 @@
 """ONNX Runtime: a file's bytes, asked on the CPU; what goes wrong is one line."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -102,8 +101,8 @@ def read_bytes(name: str) -> bytes:
 def read_card(path: Path) -> dict[str, Any] | None:
     """What a `.json` file says that `save` has written; None if there is none, or it is something else."""
     try:
-        card = json.loads(files.read_bytes(path, LARGEST_CARD))
-    except (OSError, ValueError, RecursionError):
+        card = files.parse_json(files.read_bytes(path, LARGEST_CARD))
+    except (OSError, ValueError):
         return None
     return card if isinstance(card, dict) and "parameters_sha256" in card else None
 
