@@ -5,8 +5,8 @@ it loads, and runs loops of any length. No digit classifier needs loops, branche
 files with these are refused, after a walk over the few fields that tell: importing `onnx` would cost
 prediction more than the answer.
 
-Not bounded: how long a graph of ordinary operations runs, and what its weights' products take. A file from
-somebody you don't trust belongs into a process with limits of the system's.
+Not bounded: how long a graph of ordinary operations runs, and what sizes that the graph computes itself or
+products of its weights take. A file that you don't trust belongs into a process with limits of its own.
 """
 
 import math
