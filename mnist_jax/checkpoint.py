@@ -18,10 +18,14 @@ import safetensors.numpy
 
 from mnist_jax import arrays
 from mnist_jax.errors import CheckpointError
-from mnist_jax.files import write_atomic
+from mnist_jax.files import check_ordinary, parse_json, write_atomic
+from mnist_jax.settings import shorten
 from mnist_jax.train import TrainState
 
 FORMAT = 1
+# Bytes: more than a state with two moments and an average, of a network whose ONNX file protobuf can hold.
+LARGEST = 2**34
+PARAMS, AVERAGE = f"params{arrays.SEPARATOR}", f"average{arrays.SEPARATOR}"
 
 
 def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, Any]) -> None:
@@ -52,7 +56,8 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, d
     one for nothing.
 
     Raises:
-        CheckpointError: damaged, of a newer format, or of another structure; says what was expected.
+        CheckpointError: damaged, of a newer format, of another structure, or with parameters that are not
+            finite; says what was expected.
     """
     flat, header = _read(path)
     expected = jax.tree_util.tree_flatten_with_path(_untyped(skeleton))[0]
@@ -70,42 +75,63 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, d
             )
     structure = jax.tree.structure(_untyped(skeleton))
     state: TrainState = jax.tree.unflatten(structure, [jax.numpy.asarray(flat[name]) for name in names])
-    return state._replace(key=jax.random.wrap_key_data(state.key, impl=header["key_impl"])), header
+    kind = header.get("key_impl")
+    try:
+        key = jax.random.wrap_key_data(state.key, impl=str(kind))
+    except (ValueError, TypeError):
+        raise CheckpointError(
+            f"{path} must be a checkpoint with a key of a kind that JAX knows, key_impl; got {shorten(kind)}"
+        ) from None
+    return state._replace(key=key), header
 
 
 def load_params(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads the parameters to score and export alone, as a nested dict of NumPy arrays, and the metadata.
 
     Raises:
-        CheckpointError: damaged, or of a newer format.
+        CheckpointError: damaged, of a newer format, or with parameters that are not finite float32 numbers.
     """
     flat, header = _read(path)
-    average, own = f"average{arrays.SEPARATOR}", f"params{arrays.SEPARATOR}"
-    prefix = average if any(name.startswith(average) for name in flat) else own
+    prefix = AVERAGE if any(name.startswith(AVERAGE) for name in flat) else PARAMS
     params = {name[len(prefix) :]: flat[name] for name in flat if name.startswith(prefix)}
-    return arrays.unflatten(params), header
+    try:
+        return arrays.unflatten(params), header
+    except (AttributeError, TypeError, IndexError):  # an array has the name of a layer
+        raise CheckpointError(f"{path} is damaged: its arrays' names are no network's") from None
 
 
 def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the metadata, checked against the sum."""
     try:
+        check_ordinary(path, LARGEST)
         with safetensors.safe_open(path, "np") as file:
-            header = json.loads((file.metadata() or {})["mnist_jax"])
+            header = parse_json((file.metadata() or {})["mnist_jax"])
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        version, sha256 = int(header["format"]), str(header["sha256"])
+        version, sha256 = header["format"], header["sha256"]
+        came = _digest(flat, header)
     except FileNotFoundError:  # which safetensors says of a file that may not be read, too
         reason = "it cannot be read: Permission denied" if Path(path).exists() else "there is no such file"
         raise CheckpointError(f"{path} must be a checkpoint; {reason}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise CheckpointError(
-            f"{path} must be a checkpoint of mnist-jax; it cannot be read: {error}"
+            f"{path} must be a checkpoint of mnist-jax; it cannot be read: {reason}"
         ) from None
-    if version > FORMAT:
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        newer = "; a newer mnist-jax reads it" if type(version) is int and version > FORMAT else ""
+        raise CheckpointError(f"{path} must be of format {FORMAT} or older; got {shorten(version)}{newer}")
+    if came != sha256:
         raise CheckpointError(
-            f"{path} must be of format {FORMAT} or older; got {version}; a newer mnist-jax reads it"
+            f"{path} is damaged: its content must have sha256 {str(sha256)[:64]}; got {came}"
         )
-    if (came := _digest(flat, header)) != sha256:
-        raise CheckpointError(f"{path} is damaged: its content must have sha256 {sha256}; got {came}")
+    for name, array in flat.items():
+        if name.startswith((PARAMS, AVERAGE)) and not (
+            array.dtype == np.float32 and np.isfinite(array).all()
+        ):
+            raise CheckpointError(
+                f"{path} must hold finite float32 parameters; got others in {shorten(name)}, {array.dtype}; "
+                "train again, with a smaller learning rate if that diverged"
+            )
     return flat, header
 
 

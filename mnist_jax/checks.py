@@ -1,6 +1,6 @@
 """What public functions take, checked at the edge: kinds, shapes, dtypes, ranges. NumPy alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,10 @@ import numpy as np
 from mnist_jax.arrays import SEPARATOR
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.networks import CLASSES, IMAGE_SHAPE, Network, Spec
+from mnist_jax.settings import LONGEST_LABEL, is_label
 from mnist_jax.specs import Config
+
+LABELS = f"{CLASSES} names, all different, printable, of at most {LONGEST_LABEL} characters"
 
 
 def check_spec(spec: Any) -> None:
@@ -58,6 +61,12 @@ def _shapes(tree: Any, prefix: str = "") -> dict[str, tuple[int, ...]]:
         for name, value in tree.items()
         for path, shape in _shapes(value, f"{prefix}{name}{SEPARATOR}").items()
     }
+
+
+def are_labels(value: Any) -> bool:
+    """Whether it is a sequence of the classes' names, as a file can hold and a terminal can show them."""
+    named = isinstance(value, Sequence) and len(value) == CLASSES and all(map(is_label, value))
+    return named and len(set(value)) == CLASSES
 
 
 def check_image_type(images: Any) -> None:

@@ -1,11 +1,17 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and files of whoever made them, read with care."""
 
+import errno
+import json
 import os
 import re
 import secrets
+import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+DEEPEST = 50  # lists and objects in each other
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")  # .NAME.TOKEN
 
 
@@ -33,6 +39,94 @@ def write_atomic(path: Path, data: bytes, *, previous: Path | None = None) -> No
             error.filename, error.filename2 = str(path), None  # the temporary name would tell nobody anything
         raise
     _sync_folder(path.parent)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Writes several files of one folder, so that the old ones or the new ones are there.
+
+    All are written under other names first, and renamed when all are on the disk. A full disk or a crash
+    before that leaves every old file. No file system renames several files at once: a crash between two
+    renames leaves the first files new and the others old, so who reads them must be able to tell.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; all old files are still there, unless
+            a rename itself has failed.
+    """
+    token = secrets.token_hex(4)
+    renames = {path: path.with_name(f".{path.name}.{token}") for path in contents}
+    path = next(iter(renames))
+    try:
+        for path, temporary in renames.items():
+            with temporary.open("xb") as file:
+                file.write(contents[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in renames.items():
+            temporary.replace(path)
+    except BaseException as error:
+        for temporary in renames.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        raise
+    _sync_folder(path.parent)
+
+
+def check_ordinary(path: str | os.PathLike[str], limit: int) -> None:
+    """Checks that there is an ordinary file of at most so many bytes, without opening it.
+
+    Opening a pipe would wait for whoever writes into it, and a device may never end.
+
+    Raises:
+        OSError: it is something else, larger, or not there.
+    """
+    status = Path(path).stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it must be an ordinary file; got a pipe, a device or a socket", path)
+    if status.st_size > limit:
+        came = f"it must have at most {limit:,} bytes; got {status.st_size:,}"
+        raise OSError(errno.EFBIG, came, path)
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The content of an ordinary file of at most so many bytes.
+
+    Raises:
+        OSError: as `check_ordinary`, or it may not be read.
+    """
+    check_ordinary(path, limit)
+    with Path(path).open("rb") as file:
+        data = file.read(limit + 1)  # a file may have grown, and some of the system's tell no size
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it must have at most {limit:,} bytes; got more", path)
+    return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """What JSON holds, nested no deeper than functions that call themselves can follow.
+
+    Raises:
+        ValueError: it is no JSON, or is nested deeper.
+    """
+    try:
+        values = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [values]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            for inner in (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            )
+        ]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return values
 
 
 def temporaries(folder: Path) -> list[Path]:

@@ -12,11 +12,11 @@ Raises, when it is imported:
 import warnings
 from io import BytesIO
 from os import PathLike, fspath
-from pathlib import Path
 
 import numpy as np
 
 from mnist_jax.errors import ImageError, NotInstalledError
+from mnist_jax.files import read_bytes
 
 try:
     from PIL import Image, ImageOps
@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
     raise NotInstalledError("mnist_jax.prepare", error) from None
 
 MAX_PIXELS = 50_000_000
+LARGEST_FILE = 2**28  # bytes, more than so many pixels need without compression
 WORKING_SIZE = 256  # pixels on the longer side; strokes are then still several pixels wide
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
@@ -55,7 +56,7 @@ def read(source: str | PathLike[str] | bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes; the limit below is ours, and is an error
-            data = source if isinstance(source, bytes) else Path(source).read_bytes()
+            data = source if isinstance(source, bytes) else read_bytes(source, LARGEST_FILE)
             picture = Image.open(BytesIO(data), formats=FORMATS)
             width, height = picture.size
             if width * height > MAX_PIXELS:

@@ -1,6 +1,7 @@
 """What a finished run has measured, read back from its directory."""
 
 import csv
+import io
 import math
 import statistics
 from dataclasses import fields
@@ -8,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.errors import RunError, SpecError
+from mnist_jax.files import read_bytes
 from mnist_jax.networks import CLASSES
-from mnist_jax.runs import CHECKPOINT, HISTORY, METRICS, read_json, read_metrics
-from mnist_jax.settings import FLOAT32_MAX
+from mnist_jax.runs import CHECKPOINT, HISTORY, LARGEST_JSON, METRICS, read_json, read_metrics
+from mnist_jax.settings import FLOAT32_MAX, is_label, shorten
 from mnist_jax.specs import Hyper, hyper_from_json
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def read(folder: Path) -> Results:
             loss=_figure(test["loss"]),
             seconds=_figure(values["seconds"]),
             device=_text(values["device"]),
-            versions={name: _text(number) for name, number in dict(values["versions"]).items()},
+            versions={_text(name): _text(number) for name, number in dict(values["versions"]).items()},
             onnx=onnx | {"max_abs_difference": None if largest is None else _figure(largest)},
         )
     except KeyError as error:
@@ -201,19 +203,16 @@ def _history(folder: Path, epochs: int) -> "tuple[EpochRecord, ...]":
     from mnist_jax.loop import EpochRecord
 
     names = [field.name for field in fields(EpochRecord)]
-    measured = [name for name in names if not name.startswith("validation")]
     records = []
     try:
-        with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
+        with io.StringIO(read_bytes(folder / HISTORY, LARGEST_JSON).decode(), newline="") as file:
             for epoch, row in enumerate(csv.DictReader(file, strict=True), 1):
-                if list(row) != names or row["epoch"] != str(epoch) or not all(row[n] for n in measured):
+                if list(row) != names or row["epoch"] != str(epoch):
                     raise ValueError(
                         f"its line {epoch + 1} must be that of epoch {epoch}; got {list(row.values())}"
                     )
-                values: dict[str, Any] = {name: _figure(row[name]) if row[name] else None for name in names}
-                if not all(values[name] is None or values[name] <= 1 for name in names if "accuracy" in name):
-                    raise ValueError(f"an accuracy must be at most 1; got {list(row.values())}")
-                records.append(EpochRecord(**(values | {"epoch": epoch})))
+                values: dict[str, Any] = {name: float(row[name]) if row[name] else None for name in names}
+                records.append(record_from(values | {"epoch": epoch}))
         if len(records) != epochs or not records:
             raise ValueError(f"it must have the {epochs} epochs of {METRICS}; got {len(records)}")
     except OSError as error:
@@ -223,15 +222,34 @@ def _history(folder: Path, epochs: int) -> "tuple[EpochRecord, ...]":
     return tuple(records)
 
 
+def record_from(values: Any) -> "EpochRecord":
+    """An epoch's record from plain values.
+
+    Raises:
+        TypeError, ValueError, OverflowError: they are not one's; a figure is none or out of its range.
+    """
+    from mnist_jax.loop import EpochRecord
+
+    record = EpochRecord(**values)
+    if type(record.epoch) is not int:
+        raise TypeError(f"an epoch must be a whole number; got {shorten(record.epoch)}")
+    for name, value in values.items():
+        if value is not None or not name.startswith("validation"):
+            number = _figure(value)
+            if "accuracy" in name and number > 1:
+                raise ValueError(f"an accuracy must be at most 1; got {number:g}")
+    return record
+
+
 def _figure(value: Any) -> float:
     """A number from 0 to the largest of float32."""
-    number = math.nan if isinstance(value, bool) else float(value)
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not 0 <= number <= FLOAT32_MAX:
-        raise ValueError(f"a figure must be a finite number of at least 0; got {value!r}")
+        raise ValueError(f"a figure must be a finite number of at least 0; got {shorten(value)}")
     return number
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"it must have text where it has {value!r}")
+    if not is_label(value):
+        raise TypeError(f"it must have a short printable text where it has {shorten(value)}")
     return value

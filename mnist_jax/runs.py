@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_jax import specs
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.files import temporaries, write_atomic
+from mnist_jax.files import parse_json, read_bytes, temporaries, write_atomic
+from mnist_jax.settings import is_label, shorten
 
 if TYPE_CHECKING:
     from mnist_jax.loop import EpochRecord
 
 FORMAT = 1
+LARGEST_JSON = 2**26  # bytes
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 CHECKPOINT, MODEL, LOCK = "checkpoint.safetensors", "model.onnx", ".lock"
 
@@ -185,12 +187,18 @@ def read(folder: Path) -> Run:
     """
     values, name = read_json(folder, CONFIG), folder / CONFIG
     if type(values.get("format")) is not int or not 1 <= values["format"] <= FORMAT:
-        raise RunError(f"{name} must be of format 1 to {FORMAT}; got {values.get('format')!r}")
+        raise RunError(f"{name} must be of format 1 to {FORMAT}; got {shorten(values.get('format'))}")
     if missing := sorted({field.name for field in fields(Run)} - set(values)):
         raise RunError(f"{name} is damaged: it lacks {', '.join(missing)}")
     for field, kind in TYPES.items():
         if not isinstance(values[field], kind) or isinstance(values[field], bool):
-            raise RunError(f"{name} is damaged: {field} must be {kind.__name__}; got {values[field]!r}")
+            raise RunError(
+                f"{name} is damaged: {field} must be {kind.__name__}; got {shorten(values[field])}"
+            )
+        if kind is str and not is_label(values[field]):
+            raise RunError(
+                f"{name} is damaged: {field} must be a short printable text; got {shorten(values[field])}"
+            )
     try:
         hyper = specs.hyper_from_json(values["hyper"])
         config = specs.from_json(values["config"])
@@ -254,7 +262,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         RunError: it is not there, or is damaged.
     """
     try:
-        values = json.loads((folder / name).read_bytes())
+        values = parse_json(read_bytes(folder / name, LARGEST_JSON))
         json.dumps(values, ensure_ascii=False).encode()  # half a character cannot be written again
     except (FileNotFoundError, NotADirectoryError):
         reason = f"it has no {name}" if folder.is_dir() else "it is a file"
@@ -262,7 +270,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         raise RunError(f"{folder} must be a run directory, as `mnist-jax train` makes it; {reason}") from None
     except OSError as error:
         raise RunError(f"{folder / name} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunError(f"{folder / name} is damaged: {error}") from None
     if not isinstance(values, dict):
         raise RunError(f"{folder / name} is damaged: it must hold a JSON object; got {type(values).__name__}")

@@ -3,12 +3,13 @@
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from mnist_jax.errors import SpecError
 
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1e-37
 INT32_MAX = 2**31 - 1
+LONGEST_LABEL = 200
 
 Option = float | bool | tuple[float, ...]
 Options = tuple[tuple[str, Option], ...]
@@ -22,6 +23,20 @@ def check_one_of(what: str, value: object, known: tuple[str, ...]) -> None:
     """
     if not isinstance(value, str) or value not in known:
         raise SpecError(f"{what} must be one of {', '.join(known)}; got {value!r}")
+
+
+def is_label(value: object) -> TypeGuard[str]:
+    """Whether it is a text that a terminal can show in a line: printable, and of 1 to 200 characters.
+
+    Escape sequences, line ends and halves of characters are not printable.
+    """
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_LABEL and value.isprintable()
+
+
+def shorten(value: object, most: int = 200) -> str:
+    """What a message can quote of any value: as Python writes it, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def check_whole(what: str, value: Any) -> int:

@@ -18,8 +18,10 @@ import platformdirs
 from mnist_jax import folders, idx, npz
 from mnist_jax.errors import DatasetError, DatasetUnavailableError
 from mnist_jax.fetch import fetch
-from mnist_jax.files import write_atomic
+from mnist_jax.files import read_bytes, write_atomic
 from mnist_jax.sources import SOURCES, File
+
+LARGEST_FILE = 2**30  # bytes
 
 
 class Raw(NamedTuple):
@@ -91,7 +93,7 @@ def _read(path: Path, file: File, cache: Path) -> Raw:
 
 def _verify_raw(path: Path, file: File) -> Raw:
     array = idx.memory_map(path, file.axes)
-    sha256 = _sha256(path.read_bytes())
+    sha256 = _sha256(read_bytes(path, LARGEST_FILE))
     if file.raw_sha256 not in (None, sha256) or (file.raw_sha256 is None and _owner(sha256)):
         expected = f"sha256 {file.raw_sha256}" if file.raw_sha256 else "another file"
         raise DatasetError(f"{path} must be {expected}; got sha256 {sha256}{_owner(sha256)}")
@@ -100,7 +102,7 @@ def _verify_raw(path: Path, file: File) -> Raw:
 
 def _unzip(path: Path, file: File, cache: Path) -> Raw:
     """The content of a `.gz` file: from the cache if it was unzipped before."""
-    zipped = path.read_bytes()
+    zipped = read_bytes(path, LARGEST_FILE)
     if (sha256 := _sha256(zipped)) != file.sha256:
         raise DatasetError(
             f"{path} must be {file.size:,} bytes with sha256 {file.sha256}; "

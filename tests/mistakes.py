@@ -78,7 +78,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "no classes": (
         lambda a: mnist_onnx.to_onnx(SPEC, a.params, classes=None),
         errors.SpecError,
-        "classes must be 10 names; got None",
+        "classes must be 10 names, all different, printable, of at most 200 characters; got None",
     ),
     "a list of facts": (
         lambda a: mnist_onnx.to_onnx(SPEC, a.params, facts=["a"]),

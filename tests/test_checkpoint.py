@@ -1,5 +1,7 @@
 import functools
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from mnist_jax import arrays, checkpoint
+from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import CheckpointError
 from mnist_jax.loop import Fit
@@ -94,6 +97,87 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"x": np.zeros(3)}, foreign)
     with pytest.raises(CheckpointError, match="must be a checkpoint of mnist-jax"):
         checkpoint.load_params(foreign)
+    with foreign.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(CheckpointError, match="it must have at most 17,179,869,184 bytes; got 1,099,511,"):
+        checkpoint.load_params(foreign)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(CheckpointError, match="it must be an ordinary file; got a pipe"):
+            checkpoint.load_params(tmp_path / "pipe")
+
+
+def with_header(path: Path, *, arrays: dict[str, np.ndarray] | None = None, **fields: object) -> None:
+    """The checkpoint with other arrays or fields of its header, and the sum that goes with them."""
+    flat, header = checkpoint._read(path)
+    flat, header = flat | (arrays or {}), header | fields
+    header["sha256"] = checkpoint._digest(flat, header)
+    path.write_bytes(safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)}))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "1", True, 0, 1.0, None])
+def test_a_format_is_a_whole_number(saved: Path, value: object) -> None:
+    with_header(saved, format=value)
+    with pytest.raises(CheckpointError, match="must be of format 1 or older; got"):
+        checkpoint.load_params(saved)
+
+
+@pytest.mark.parametrize("kind", ["nothing", None, 3, [], "rbg"])
+def test_a_key_of_an_unknown_kind_is_refused(saved: Path, trained: tuple[Config, Fit], kind: object) -> None:
+    with_header(saved, key_impl=kind)
+    with pytest.raises(CheckpointError, match="must be a checkpoint with a key of a kind that JAX knows"):
+        checkpoint.load(saved, skeleton(trained[0]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parameters_that_are_not_finite_are_refused(
+    saved: Path, trained: tuple[Config, Fit], value: float
+) -> None:
+    name = "params/Dense_0/bias"
+    with_header(saved, arrays={name: np.full(50, value, np.float32)})
+    for read in (checkpoint.load_params, lambda path: checkpoint.load(path, skeleton(trained[0]))):
+        with pytest.raises(
+            CheckpointError, match="must hold finite float32 parameters; got others in 'params"
+        ):
+            read(saved)
+
+
+def test_parameters_of_another_kind_or_name_are_refused(saved: Path) -> None:
+    good = saved.read_bytes()
+    with_header(saved, arrays={"params/Dense_0/bias": np.zeros(50, np.float64)})
+    with pytest.raises(CheckpointError, match=r"got others in 'params/Dense_0/bias', float64; train again"):
+        checkpoint.load_params(saved)
+    saved.write_bytes(good)
+    with_header(saved, arrays={"params/Dense_0": np.zeros(1, np.float32)})
+    with pytest.raises(CheckpointError, match="is damaged: its arrays' names are no network's"):
+        checkpoint.load_params(saved)
+
+
+def test_scores_are_finite_or_there_are_none(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    path = run / "checkpoint.safetensors"
+    flat, _ = checkpoint._read(path)
+    kernels = {name: flat[name] for name in flat if name.startswith("params") and name.endswith("kernel")}
+    for factor, message in (
+        (np.float32(np.nan), "must hold finite float32 parameters"),
+        (np.float32(1e35), "a network's loss must be a finite number; got"),
+    ):
+        shutil.copy(run_dir / path.name, path)
+        with_header(path, arrays={name: factor * kernel for name, kernel in kernels.items()})
+        for option in ([], ["--json"]):
+            assert main(["evaluate", str(run), *option]) == 2
+            printed = capsys.readouterr()
+            assert message in printed.err
+            assert len(printed.err.splitlines()) == 1
+            assert not printed.out
+    shutil.copy(run_dir / path.name, path)
+    with_header(path, arrays={name: np.float32(np.inf) * kernel for name, kernel in kernels.items()})
+    for command in ("export", "verify", "report"):
+        assert main([command, str(run)]) == 2
+        assert "must hold finite float32 parameters" in capsys.readouterr().err
 
 
 def test_a_newer_format_is_refused(

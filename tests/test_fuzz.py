@@ -5,20 +5,26 @@ import gzip
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mnist_jax
-from mnist_jax import idx, runs
-from mnist_jax.cli import main
+from mnist_jax import checkpoint, idx, results, runs
+from mnist_jax.cli import main, session
+from mnist_jax.cli.console import LONGEST_LINE, plain, proof
+from mnist_jax.cli.experiment import load_params
+from mnist_jax.cli.report import command
 from mnist_jax.errors import DatasetError, MnistJaxError, SpecError
 from mnist_jax.networks import MLP
 from mnist_jax.optimizers import Optimizer, Schedule
+from mnist_jax.settings import is_label
 from mnist_jax.specs import Config, from_json, to_json
 from mnist_jax.types import Examples
 from mnist_onnx import Classifier
@@ -274,6 +280,136 @@ def test_random_configs_are_refused_or_survive(data: st.DataObject) -> None:
         return
     assert hash(found) is not None
     assert from_json(json.loads(json.dumps(to_json(found)))) == found
+
+
+EXTREMES = st.sampled_from(
+    [float("nan"), float("inf"), -1, 2**64, 10**400, True, None, "", "\x1b[31m", "x" * 9_999, [], {}, "1"]
+)
+
+
+def nested(depth: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@st.composite
+def changed(draw: st.DrawFn, values: dict[str, object]) -> dict[str, object]:
+    """The values with one, at any depth, lost, or made anything that JSON can hold."""
+    values = node = json.loads(json.dumps(values))
+    while True:
+        places = range(len(node)) if isinstance(node, list) else sorted(node)
+        place = draw(st.sampled_from(list(places)))
+        if not isinstance(node[place], dict | list) or not node[place] or draw(st.booleans()):
+            break
+        node = node[place]
+    if draw(st.integers(0, 9)) == 0:
+        del node[place]
+    else:
+        node[place] = draw(st.one_of(EXTREMES, JSON, st.sampled_from([40, 90]).map(nested)))
+    return values
+
+
+def one_line(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except MnistJaxError as error:
+        line = plain(str(error))
+        assert line.isprintable()
+        assert "\n" not in str(error)
+        assert len(line) <= LONGEST_LINE + 3
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "sweep.json"])
+def test_a_changed_value_in_a_runs_json(run_dir: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    hyper = runs.read(copy).hyper
+    rows = [{**hyper._asdict(), "accuracies": [0.5, None]}, {**hyper._asdict(), "accuracies": [0.5, 0.6]}]
+    sweep = {"format": 1, "seeds": 2, "rows": rows, "best": 1}
+    good = sweep if name == results.SWEEP else json.loads((copy / name).read_bytes())
+
+    def read() -> None:
+        found = results.read(copy)
+        proof(found.onnx)
+        assert all(map(is_label, [found.device, *found.versions, *found.versions.values()]))
+        results.read_sweep(copy)
+        run = runs.read(copy)
+        assert is_label(run.preset)
+        assert is_label(run.dataset)
+        command(run, len(found.history))
+        load_params(copy, run)
+
+    @settings(FUZZ, max_examples=300)
+    @given(changed(good))
+    def check(values: dict[str, object]) -> None:
+        (copy / name).write_text(json.dumps(values))
+        one_line(read)
+
+    (copy / name).write_text(json.dumps(good))
+    read()
+    check()
+
+
+def test_a_changed_value_in_a_checkpoints_header(run_dir: Path, tmp_path: Path) -> None:
+    """With the right sum, as whoever means harm would put there."""
+    copy, path = tmp_path / "run", tmp_path / "run" / runs.CHECKPOINT
+    shutil.copytree(run_dir, copy)
+    run = runs.read(copy)
+    flat, good = checkpoint._read(path)
+
+    def read() -> None:
+        load_params(copy, run)
+        begin = session.newest(copy, run)
+        runs.write_history(copy, begin.history)
+
+    @settings(FUZZ, max_examples=300)
+    @given(changed({name: good[name] for name in good if name != "sha256"}))
+    def check(values: dict[str, object]) -> None:
+        write_checkpoint(path, flat, values)
+        one_line(read)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("format", value)
+            for value in (float("inf"), float("nan"), "1", True, 0, -1, 2, 10**400, None, [])
+        ),
+        *(("key_impl", value) for value in ("", "x" * 9_999, "rbg", None, 5, [], {}, "\x1b[31m")),
+        ("sha256", "0"),
+        ("run", None),
+        ("run", []),
+        ("history", None),
+        ("history", [{}]),
+        ("history", "abc"),
+        ("history", {"a": 1}),
+        ("history", 5),
+    ],
+)
+def test_each_field_of_a_checkpoints_header(
+    run_dir: Path, tmp_path: Path, name: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, path = tmp_path / "run", tmp_path / "run" / runs.CHECKPOINT
+    shutil.copytree(run_dir, copy)
+    flat, good = checkpoint._read(path)
+    del good["sha256"]
+    for header in (good | {name: value}, {key: good[key] for key in good if key != name}):
+        write_checkpoint(path, flat, header)
+        if name == "sha256" and "sha256" not in header:
+            continue
+        assert main(["train", "--resume", str(copy), "--epochs", "2"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{path} " in line
+
+
+def write_checkpoint(path: Path, flat: dict[str, np.ndarray], header: dict[str, object]) -> None:
+    header = {"sha256": checkpoint._digest(flat, header), **header}
+    path.write_bytes(safetensors.numpy.save(flat, {"mnist_jax": json.dumps(header)}))
 
 
 NUMBERS = st.sampled_from(["u1", "i1", "i8", "f2", "f4", "f8", "c8", "?", "O", "U3", "M8[s]"])

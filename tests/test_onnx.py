@@ -239,7 +239,9 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path, digits: Dataset) ->
     path = tmp_path / "model.onnx"
     for data in (b"", b"not ONNX", good[: len(good) // 2], good[:-1], b"\x00" * 100):
         path.write_bytes(data)
-        with pytest.raises(ModelError, match="must be an ONNX file; ONNX Runtime refuses it") as refusal:
+        with pytest.raises(
+            ModelError, match=r"must be an ONNX file; (it is none, or|ONNX Runtime refuses)"
+        ) as refusal:
             Classifier(path)
         assert "\n" not in str(refusal.value)
         with pytest.raises(ModelError):
@@ -301,7 +303,7 @@ def test_parameters_that_cannot_be_exported_are_refused() -> None:
             to_onnx(spec, {"Dense_0": {**params["Dense_0"], "bias": np.full(10, value, np.float32)}})
     with pytest.raises(SpecError, match="params must be those of"):
         to_onnx(spec, None)
-    with pytest.raises(SpecError, match=r"classes must be 10 names; got \['a'\]"):
+    with pytest.raises(SpecError, match=r"classes must be 10 names, all different, .*; got \['a'\]"):
         to_onnx(spec, params, classes=["a"])
     with pytest.raises(SpecError, match="facts must be texts; got 3 for 'a'"):
         to_onnx(spec, params, facts={"a": 3})

@@ -1,5 +1,6 @@
 """The page to draw on, in a real browser: what it sees and says is what Python sees and says."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,18 @@ def test_a_file_that_is_missing_is_said(browser: Any, address: str) -> None:
     opened.goto(f"http://{address}/")
     opened.wait_for_function("() => document.getElementById('sure').textContent.includes('samples.json')")
     assert opened.inner_text("#sure") == "The network could not be started: samples.json is not here (404)"
+    opened.close()
+
+
+def test_a_network_beside_the_description_of_another_is_said(
+    browser: Any, address: str, page_files: dict[str, bytes]
+) -> None:
+    card = json.loads(page_files["model.json"]) | {"sha256": "0" * 64}
+    opened = browser.new_page()
+    opened.route("**/model.json", lambda route: route.fulfill(body=json.dumps(card)))
+    opened.goto(f"http://{address}/")
+    opened.wait_for_function("() => document.getElementById('sure').textContent.includes('model.json')")
+    assert "model.json describes another file than model.onnx" in opened.inner_text("#sure")
     opened.close()
 
 

@@ -2,16 +2,18 @@ import csv
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from test_prepare import drawing
 
-from mnist_jax.cli import main
+from mnist_jax.cli import main, predict
 from mnist_jax.datasets import Dataset
 from mnist_jax.loop import Fit
 from mnist_jax.prepare import prepare
@@ -105,21 +107,81 @@ def object_array() -> bytes:
     return buffer.getvalue()
 
 
+def npy(
+    shape: str, dtype: str = "'|u1'", *, header: str | None = None, version: bytes = b"\1\0",
+    content: bytes = bytes(784),
+) -> bytes:  # fmt: skip
+    """A .npy file whose header says what it likes."""
+    text = header or f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (-len(text) % 64) + "\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text.encode() + content
+
+
+HEADERS = (
+    "{[]: 1}", "'unclosed", "{'descr': '|u1'", "\0", "(" * 9_000, "-" * 9_000 + "1", "{" * 500, "L" * 50,
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (28L, 28L", "   x\n y", "{}", "[]", "1", "é", "f()",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", "or 784 bytes for each picture; got 0 bytes"),
         (bytes(785), "got 785 bytes"),
         (b"\x93NUMPY", "must be a whole .npy file"),
-        (object_array(), "must be a whole .npy file of numbers"),
+        (object_array(), "must hold uint8 [28, 28] or [n, 28, 28]; got object"),
+        (npy("(2**64, 28, 28)"), "must be a whole .npy file of numbers; its header: "),
+        (npy(f"({2**64}, 28, 28)"), "14,462,247,353,788,288,466,944 bytes by its header; got 784"),
+        (npy("(1000000000, 28, 28)"), "784,000,000,000 bytes by its header; got 784"),
+        (npy("(2, 28, 28)"), "1,568 bytes by its header; got 784"),
+        (npy("(0, 28, 28)"), "0 bytes by its header; got 784"),
+        (npy("(True, 28, 28)"), "must hold uint8 [28, 28] or [n, 28, 28]; got uint8 [True, 28, 28]"),
+        (npy("(-1, 28, 28)"), "got uint8 [-1, 28, 28]"),
+        (npy("(1.0, 28, 28)"), "shape is not valid"),
+        (npy("(28, 28)", "'O'"), "got object [28, 28]"),
+        (npy("(28, 28)", "[('a', '|u1')]"), "got [('a', 'u1')] [28, 28]"),
+        (npy("(28, 28)", "'|u1'" * 9_999), "its header: Header info length"),
+        (npy("(28, 28)", version=b"\3\0"), "its header: "),
+        (npy("(28, 28)", version=b"\1\1"), "its header: "),
+        (npy("(28, 28)")[:40], "its header: EOF"),
+        *((npy("", header=text), "must be a whole .npy file of numbers; its header: ") for text in HEADERS),
     ],
 )
-def test_stdin_that_holds_no_pictures_is_refused(model: Path, data: bytes, message: str) -> None:
-    command = [sys.executable, "-m", "mnist_jax.cli", "predict", str(model), "--stdin"]
-    done = subprocess.run(command, input=data, capture_output=True, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr.decode()
-    assert len(done.stderr.splitlines()) == 1
+def test_stdin_that_holds_no_pictures_is_refused(
+    model: Path,
+    data: bytes,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert main(["predict", str(model), "--stdin"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert len(line) < 1_000
+
+
+def test_stdin_takes_a_header_in_any_order_and_pictures_by_columns(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits: Dataset
+) -> None:
+    images = np.asarray(digits.test.images[:3])
+    expected = Classifier(model).predict(images)
+    data = npy(
+        "", header="{'shape':(3,28,28),'fortran_order':True,'descr':'<u1'}", content=images.tobytes("F")
+    )
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert main(["predict", str(model), "--stdin", "--json"]) == 0
+    found = [list(answer["probabilities"].values()) for answer in json.loads(capsys.readouterr().out)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_stdin_without_an_end_is_left(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(predict, "LARGEST_STDIN", 10_000)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(784 * 100))))
+    assert main(["predict", str(model), "--stdin"]) == 2
+    assert "stdin must hold at most 10,000 bytes; got more" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(

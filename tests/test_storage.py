@@ -1,5 +1,9 @@
 """Files back into JAX; and files that are not what they say."""
 
+import contextlib
+import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +143,72 @@ def test_weights_in_other_files_are_never_read(
             Classifier(path).predict(digits.test.images[:1])
     with pytest.raises(ModelError, match="must hold its own weights"):
         load(path)
+
+
+def old_and_new(tmp_path: Path) -> tuple[Path, onnx.ModelProto, onnx.ModelProto]:
+    """A file that is there, with its card, and two models: the one in it and the next."""
+    spec, path = MLP((), ()), tmp_path / "model.onnx"
+    old, new = (to_onnx(spec, init(spec, jax.random.key(seed))) for seed in (0, 1))
+    save(old, path)
+    return path, old, new
+
+
+@pytest.mark.parametrize("killed_at", range(5))
+def test_a_killed_save_leaves_a_pair_or_what_is_refused_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    """Killed before each of its steps: two files on the disk, two renames, and never."""
+    path, old, new = old_and_new(tmp_path)
+    steps = 0
+
+    def killed(function: Callable[..., object]) -> Callable[..., object]:
+        def step(*arguments: object) -> object:
+            nonlocal steps
+            if steps == killed_at:
+                raise KeyboardInterrupt
+            steps += 1
+            return function(*arguments)
+
+        return step
+
+    monkeypatch.setattr("os.fsync", killed(os.fsync))
+    monkeypatch.setattr(Path, "replace", killed(Path.replace))
+    with contextlib.suppress(KeyboardInterrupt):
+        save(new, path)
+    monkeypatch.undo()
+    if killed_at == 3:
+        with pytest.raises(ModelError, match=r"model\.json must describe model\.onnx; .*; export again"):
+            load(path)
+        save(new, path)
+    spec, params = load(path)
+    assert to_onnx(spec, params) == (old if killed_at < 3 else new)
+    assert json.loads(path.with_suffix(".json").read_bytes())["bytes"] == path.stat().st_size
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_beside_another_ones_card_is_refused_wherever_it_is_read(
+    tmp_path: Path, run_dir: Path, digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mnist_jax.cli import main
+    from mnist_onnx import Classifier
+
+    path, _, new = old_and_new(tmp_path)
+    path.write_bytes(new.SerializeToString())
+    for read in (load, Classifier, lambda path: Classifier(path, input_range="0..1")):
+        with pytest.raises(ModelError, match="it describes another file, as after an export that was killed"):
+            read(path)
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    (run / "model.onnx").write_bytes(new.SerializeToString())
+    for command in ("verify", "report", "serve", "web"):
+        options = ["--out", str(tmp_path / "site")] * (command == "web")
+        assert main([command, str(run), *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "model.json must describe model.onnx" in line
+    path.with_suffix(".json").unlink()  # the file alone is enough
+    assert Classifier(path).predict(digits.test.images[:1]).shape == (1, 10)
+    path.with_suffix(".json").write_text("{}")  # and so it is beside what is no card
+    assert Classifier(path).predict(digits.test.images[:1]).shape == (1, 10)
 
 
 @pytest.mark.parametrize("folder", [None, "", "."])

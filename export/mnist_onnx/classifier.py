@@ -7,12 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.checks import check_images
+from mnist_jax.checks import LABELS, are_labels, check_images
 from mnist_jax.errors import InputError, ModelError
-from mnist_jax.networks import CLASSES, IMAGE_SHAPE
+from mnist_jax.networks import IMAGE_SHAPE
+from mnist_jax.settings import shorten
 from mnist_jax.sources import DIGITS
-from mnist_onnx.foreign import Foreign, parse_range
-from mnist_onnx.sessions import CPU, Provider, metadata_of, open_session, probabilities, read_bytes, run
+from mnist_onnx.foreign import Foreign, check_sizes, parse_range
+from mnist_onnx.limits import check_ours
+from mnist_onnx.sessions import (
+    CPU,
+    Provider,
+    check_probabilities,
+    metadata_of,
+    open_session,
+    probabilities,
+    read_bytes,
+    run,
+)
 
 # What each entry of the metadata that changes answers may say.
 KNOWN = {
@@ -63,6 +74,8 @@ class Classifier:
             parse_range(input_range)
         self._name = fspath(path)
         data = read_bytes(self._name)
+        check = check_ours if input_range is None else check_sizes
+        check(data, self._name)  # while nothing has been done that the file says
         self._session = open_session(data, self._name, providers, session_options)
         self._foreign: Foreign | None = None
         if input_range is None:
@@ -84,7 +97,7 @@ class Classifier:
 
         Raises:
             InputError: another shape, dtype or range.
-            ModelError: the file's graph fails on them.
+            ModelError: the file's graph fails on them, or does not give what it says.
         """
         check_images(images)
         images = np.asarray(images)
@@ -100,8 +113,10 @@ class Classifier:
         (answer,) = run(self._session, {"images": images[:, None]}, None, self._name)
         if not np.isfinite(answer).all():
             raise ModelError(f"{self._name} must put out finite numbers; got others")
+        kind = self.metadata["network_output"]
         if self.metadata["output"] == "logits":
-            answer = probabilities(answer, self.metadata["network_output"])
+            return probabilities(answer, kind)
+        check_probabilities(answer, kind, self._name)
         return answer
 
 
@@ -120,11 +135,11 @@ def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
     for key, values in KNOWN.items():
         if metadata[key] not in values:
             raise ModelError(
-                f"{name}: {key} in its metadata must be {' or '.join(values)}; got {metadata[key]!r}"
+                f"{name}: {key} in its metadata must be {' or '.join(values)}; got {shorten(metadata[key])}"
             )
     if not _are_labels(metadata["labels"]):
         raise ModelError(
-            f"{name}: labels in its metadata must be {CLASSES} names; got {metadata['labels']!r}"
+            f"{name}: labels in its metadata must be {LABELS}; got {shorten(metadata['labels'])}"
         )
     inputs = [(value.name, value.type, list(value.shape)[1:]) for value in session.get_inputs()]
     expected = [("images", INPUT_TYPES[metadata["input_range"]], [1, *IMAGE_SHAPE])]
@@ -138,11 +153,6 @@ def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
 
 def _are_labels(text: str) -> bool:
     try:
-        labels = json.loads(text)
+        return are_labels(json.loads(text))
     except (ValueError, RecursionError):
         return False
-    return (
-        isinstance(labels, list)
-        and len(labels) == CLASSES
-        and all(isinstance(label, str) for label in labels)
-    )

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 
 from mnist_jax.errors import InputError, ModelError, NotInstalledError
-from mnist_onnx.sessions import metadata_of, probabilities, run
+from mnist_onnx.limits import check_graph
+from mnist_onnx.sessions import check_probabilities, metadata_of, probabilities, run
 
 TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+PROBABILITIES = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 UNCHANGED = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+LARGEST_ARRAY = 2**27  # numbers for one picture, 512 MB as float32
 LARGEST = 1e6  # of what a network may take for black or white
 SHAPES = ([1, 28, 28], [28, 28, 1], [28, 28], [784])
 
@@ -57,7 +60,7 @@ class Foreign:
         taken for logits, of which the softmax is given.
 
         Raises:
-            ModelError: the graph fails, or gives something else than ten numbers.
+            ModelError: the graph fails, or gives something else than ten numbers, or than its last operation.
         """
         white = 255 if images.dtype == np.uint8 else 1
         pixels = self.low + (self.high - self.low) / white * images.astype(np.float64)
@@ -70,21 +73,47 @@ class Foreign:
         if not np.isfinite(answer).all():
             told = f"{self.low:g}..{self.high:g}"
             raise ModelError(f"{self.name} must put out finite numbers; got others; is its range {told}?")
-        if self.last in ("Softmax", "Sigmoid"):
-            return answer
-        return np.exp(answer) if self.last == "LogSoftmax" else probabilities(answer, "softmax")
+        if self.last not in PROBABILITIES:
+            return probabilities(answer, "softmax")
+        if self.last == "LogSoftmax":
+            answer = np.exp(np.minimum(answer, 1))  # what is above 0 is refused below
+        check_probabilities(answer, PROBABILITIES[self.last], self.name)
+        return answer
 
 
-def _last_operation(data: bytes, output: str) -> str:
-    """The operation that the output comes from, but for those that leave its numbers as they are.
+def check_sizes(data: bytes, name: str = "the model") -> None:
+    """Checks that no array of a graph is larger than a digit classifier needs, as far as shapes can be told.
+
+    They can't where a file computes them; for each axis that is not known, such as the batch, 1 is counted.
 
     Raises:
+        ModelError: one is, or the file is damaged; or as `check_graph`.
         NotInstalledError: there is no onnx.
     """
+    check_graph(data, name)
     try:
         import onnx
     except ModuleNotFoundError as error:
         raise NotInstalledError("an input range, for somebody else's file,", error) from None
+    try:
+        # Without `data_prop`, which would compute the numbers of small arrays, and of those that grow.
+        graph = onnx.shape_inference.infer_shapes(data).graph
+    except Exception as error:  # onnx's own errors and protobuf's have no common base
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{name} must be an ONNX file; its shapes can't be told: {reason}") from None
+    for value in (*graph.value_info, *graph.output):
+        axes = [axis.dim_value for axis in value.type.tensor_type.shape.dim if axis.dim_value]
+        if any(axis < 0 for axis in axes) or math.prod(axes) > LARGEST_ARRAY:
+            raise ModelError(
+                f"{name} must have no arrays of more than {LARGEST_ARRAY:,} numbers; "
+                f"got {value.name[:40]!a} with {axes}"
+            )
+
+
+def _last_operation(data: bytes, output: str) -> str:
+    """The operation that the output comes from, but for those that leave its numbers as they are."""
+    import onnx
+
     made = {name: node for node in onnx.load_from_string(data).graph.node for name in node.output}
     for _ in made:
         if output not in made or made[output].op_type not in UNCHANGED:

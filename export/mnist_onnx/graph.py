@@ -15,9 +15,10 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnist_jax import arrays
-from mnist_jax.checks import check_params, check_spec
+from mnist_jax.checks import LABELS, are_labels, check_params, check_spec
 from mnist_jax.errors import SpecError
-from mnist_jax.networks import CLASSES, CNN, Network, Spec, parts
+from mnist_jax.networks import CNN, Network, Spec, parts
+from mnist_jax.settings import shorten
 from mnist_jax.sources import DIGITS
 from mnist_jax.specs import network_to_json
 from mnist_onnx.shapes import value_info
@@ -47,7 +48,7 @@ def to_onnx(
         params: its parameters, NumPy or JAX arrays.
         input: `uint8` takes pixels 0..255 and scales them inside; `float32` takes them in 0..1.
         output: `probabilities` gives what the spec's output says, softmax or ten sigmoids.
-        classes: the ten names, kept in the file.
+        classes: the ten names, kept in the file: all different, printable, of up to 200 characters.
         facts: more to keep in the file's metadata, such as the data set and the accuracy.
 
     Returns:
@@ -55,21 +56,21 @@ def to_onnx(
         for any batch size.
 
     Raises:
-        SpecError: an option is unknown, the parameters are not the spec's or not finite, or the classes or
-            facts are not texts.
+        SpecError: an option is unknown, the parameters are not the spec's or not finite, or the classes are
+            no such names, or the facts no texts.
     """
     if input not in ("uint8", "float32"):
         raise SpecError(f"input must be uint8 or float32; got {input!r}")
     if output not in ("probabilities", "logits"):
         raise SpecError(f"output must be probabilities or logits; got {output!r}")
     flat = checked_params(spec, params)
-    if not isinstance(classes, Sequence) or len(classes) != CLASSES or not all(map(_is_text, classes)):
-        raise SpecError(f"classes must be {CLASSES} names; got {classes!r}")
+    if not are_labels(classes):
+        raise SpecError(f"classes must be {LABELS}; got {shorten(classes)}")
     if facts is not None and not isinstance(facts, Mapping):
         raise SpecError(f"facts must be a mapping of texts; got {facts!r}")
     for name, fact in (facts or {}).items():
         if not _is_text(name) or not _is_text(fact):
-            raise SpecError(f"facts must be texts; got {fact!r} for {name!a}")
+            raise SpecError(f"facts must be texts; got {shorten(fact)} for {shorten(name)}")
 
     graph = _Graph(to_file(spec, flat))
     pixels = "images"

@@ -22,7 +22,9 @@ from mnist_jax.models import apply, probabilities
 from mnist_jax.networks import CLASSES, Spec
 from mnist_jax.types import Images, Params
 from mnist_onnx.classifier import read_metadata
+from mnist_onnx.foreign import check_sizes
 from mnist_onnx.graph import Input, Output, checked_params, to_onnx
+from mnist_onnx.limits import check_ours
 from mnist_onnx.quantize import is_static, rounded
 from mnist_onnx.saturation import saturation_warning
 from mnist_onnx.sessions import open_session, run
@@ -132,6 +134,7 @@ def compare(
         InputError: the images are not uint8 `[n, 28, 28]`, or none; or a bad seed.
     """
     data = _check(model, images, seed)
+    check_sizes(data)
     session = open_session(data)
     given, out = session.get_inputs(), session.get_outputs()
     if len(given) != 1 or len(out) != 1 or given[0].type not in ("tensor(uint8)", "tensor(float)"):
@@ -203,6 +206,7 @@ def question(spec: Spec, params: Params, data: bytes, images: Images, *, seed: i
         SpecError: the parameters are not the spec's.
     """
     checked_params(spec, params)
+    check_ours(data)
     metadata = read_metadata(open_session(data))
     if metadata["network_output"] != spec.output:
         raise ModelError(f"the model must be of a {spec.output} network; got {metadata['network_output']}")

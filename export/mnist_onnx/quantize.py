@@ -21,6 +21,7 @@ from mnist_jax.errors import InputError, ModelError, SpecError
 from mnist_jax.networks import Spec
 from mnist_jax.settings import check_one_of
 from mnist_onnx.classifier import read_metadata
+from mnist_onnx.limits import check_ours
 from mnist_onnx.saturation import MAX_STEP, saturating_weights
 from mnist_onnx.sessions import open_session, run
 from mnist_onnx.shapes import value_info
@@ -264,6 +265,7 @@ def cost(before: bytes, after: bytes, test: "HeldOut") -> Cost:
 
 
 def _answers(data: bytes, images: np.ndarray) -> np.ndarray:
+    check_ours(data)
     session = open_session(data)
     if read_metadata(session)["input_range"] == "0..1":
         images = images * np.float32(1 / 255)

@@ -1,5 +1,6 @@
 """ONNX Runtime: a file's bytes, asked on the CPU or where the caller says; what goes wrong is one line."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from mnist_jax import files
 from mnist_jax.errors import ModelError, RuntimeUnavailableError
 from mnist_jax.networks import CLASSES
+from mnist_onnx.limits import check_graph
+
+LARGEST_MODEL = 2**31 - 1  # bytes: protobuf can't hold more in one message
+LARGEST_CARD = 2**24
+ROUNDING = 1 / 256  # of a probability
 
 Provider = str | tuple[str, dict[str, Any]]
 CPU = ("CPUExecutionProvider",)
@@ -27,9 +34,11 @@ def open_session(
         options: its `SessionOptions`, of which one entry is set; our own where none are given.
 
     Raises:
-        ModelError: it is damaged or not ONNX, or an argument is of the wrong type.
+        ModelError: it is damaged or not ONNX, or `check_graph` refuses its graph; or an argument is of the
+            wrong type.
         RuntimeUnavailableError: a provider is not on this machine, or does not start here.
     """
+    check_graph(data, name)
     import onnxruntime as ort
 
     if options is None:
@@ -124,17 +133,53 @@ def run(
 
 
 def read_bytes(name: str) -> bytes:
-    """The content of a file.
+    """The content of an ONNX file, once the card beside it, if `save` has left one, is known to be its own.
+
+    A crash while both are written can leave a new file beside an old card.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it cannot be read, is no ordinary file or too large; or the card describes another file.
     """
     try:
-        return Path(name).read_bytes()
+        data = files.read_bytes(name, LARGEST_MODEL)
     except OSError as error:
         raise ModelError(f"{name} must be an ONNX file; it cannot be read: {error.strerror}") from None
     except ValueError as error:  # of a name that no file can have
         raise ModelError(f"{name!a} must be an ONNX file; it cannot be read: {error}") from None
+    beside = Path(name).with_suffix(".json")
+    card = read_card(beside) if Path(name).suffix == ".onnx" else None
+    if card is not None and card.get("sha256") != hashlib.sha256(data).hexdigest():
+        raise ModelError(
+            f"{beside} must describe {Path(name).name}; it describes another file, as after an export that "
+            "was killed; export again, or move it away"
+        )
+    return data
+
+
+def read_card(path: Path) -> dict[str, Any] | None:
+    """What a `.json` file says that `save` has written; None if there is none, or it is something else."""
+    try:
+        card = files.parse_json(files.read_bytes(path, LARGEST_CARD))
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) and "parameters_sha256" in card else None
+
+
+def check_probabilities(answer: np.ndarray, kind: str, name: str = "the model") -> None:
+    """Checks that numbers `[batch, 10]` can be what a softmax or a sigmoid gives, to a rounding in 8 bits.
+
+    Raises:
+        ModelError: one is outside 0..1 or not a number, or those of a softmax don't add up to one.
+    """
+    low, high = answer.min(initial=0), answer.max(initial=0)  # NaN if there is one
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ModelError(f"{name} must put out probabilities, as it says; got {low:g}..{high:g}")
+    sums = answer.sum(axis=-1)
+    if kind == "softmax" and (np.abs(sums - 1) > 10 * ROUNDING).any():
+        furthest = sums[np.abs(sums - 1).argmax()]
+        raise ModelError(
+            f"{name} must put out ten probabilities that add up to 1, as it says; got {furthest:g}"
+        )
 
 
 def _one_line(error: Exception) -> str:

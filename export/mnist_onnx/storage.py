@@ -13,12 +13,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from mnist_jax import arrays
 from mnist_jax.errors import ModelError
-from mnist_jax.files import write_atomic
+from mnist_jax.files import write_together
 from mnist_jax.networks import Spec
 from mnist_jax.specs import network_from_json
 from mnist_onnx.classifier import KNOWN
 from mnist_onnx.graph import to_onnx
-from mnist_onnx.sessions import read_bytes
+from mnist_onnx.sessions import read_bytes, read_card
 from mnist_onnx.weights import from_file
 
 PLAIN = {"format", "labels", "network", "test_accuracy"}  # what a card does not keep as a text
@@ -27,6 +27,9 @@ OURS = {*KNOWN, "labels", "network", "parameters_sha256"}
 
 def save(model: ModelProto, path: str | PathLike[str]) -> None:
     """Writes the file, and beside it a `.json` with all it says of itself, for runtimes that can't read that.
+
+    A crash leaves the old two files or the new two; between two renames, it can leave a new file beside an
+    old `.json`, whose `sha256` then is another's: whatever reads such a file here refuses it.
 
     Raises:
         ModelError: `path` does not end in `.onnx`; the `.json` is there and is something else; `to_onnx` has
@@ -44,9 +47,8 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
         raise ModelError("a model to save must be one that to_onnx has built; got another")
     check_free(path)
     data = model.SerializeToString(deterministic=True)
-    write_atomic(path, data)
-    card = describe(model, path.name, data)
-    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    card = json.dumps(describe(model, path.name, data), indent=2, sort_keys=True) + "\n"
+    write_together({path: data, path.with_suffix(".json"): card.encode()})
 
 
 def check_free(path: Path) -> None:
@@ -56,7 +58,7 @@ def check_free(path: Path) -> None:
         ModelError: it is something else.
     """
     card_path = path.with_suffix(".json")
-    if card_path.exists() and not _is_card(card_path):
+    if card_path.exists() and read_card(card_path) is None:
         raise ModelError(
             f"{card_path} would be overwritten, which describes no ONNX file; choose another name"
         )
@@ -157,15 +159,6 @@ def parse(data: bytes, name: str = "the model") -> ModelProto:
                 f"{name} must hold its own weights; those of {tensor.name!a} are in another file"
             )
     return model
-
-
-def _is_card(path: Path) -> bool:
-    """Whether `save` has written that `.json` file."""
-    try:
-        card = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(card, dict) and "parameters_sha256" in card
 
 
 def _plain(text: str) -> Any:

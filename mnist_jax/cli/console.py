@@ -6,18 +6,26 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+LONGEST_LINE = 2000
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
+def plain(text: str) -> str:
+    """A text as one line that a terminal can show: what would steer it is spelled out, the rest cut off."""
+    shown = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)
+
+
 def complain(message: str) -> None:
     """One line on stderr."""
-    print(f"mnist-jax: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"mnist-jax: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
 
 
 def note(message: str) -> None:
     """A line on stderr, for what a person should know and a program should not read."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    print(plain(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any) -> None:
@@ -64,7 +72,7 @@ def proof(onnx: Mapping[str, Any]) -> str:
 
 def line(name: str, text: str) -> None:
     """A named result, on stdout."""
-    print(f"{name:10} {text}")  # noqa: T201
+    print(f"{name:10} {plain(text)}")  # noqa: T201
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from mnist_jax.cli import console
 from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, DivergenceError, RunError
 from mnist_jax.networks import Ensemble, Spec
 from mnist_jax.runs import CHECKPOINT, Run, read, to_json
+from mnist_jax.settings import shorten
 
 if TYPE_CHECKING:
     import onnx
@@ -221,7 +222,7 @@ def check_origin(path: Path, metadata: dict[str, Any], run: Run) -> None:
         if name != "config.epochs" and ours.get(name) != theirs.get(name):
             raise CheckpointError(
                 f"{path} and config.json must be of one run: in the checkpoint {name} is "
-                f"{theirs.get(name)!r}; got {ours.get(name)!r}"
+                f"{shorten(theirs.get(name))}; got {shorten(ours.get(name))}"
             )
 
 
@@ -253,5 +254,14 @@ def accuracy(evaluation: "Evaluation") -> float:
 
 
 def summary(evaluation: "Evaluation") -> dict[str, Any]:
-    """An evaluation as `metrics.json` has it."""
-    return {"accuracy": accuracy(evaluation), "loss": float(evaluation.loss), "n": int(evaluation.n)}
+    """An evaluation as `metrics.json` has it.
+
+    Raises:
+        CheckpointError: the loss is no number that JSON can hold.
+    """
+    if not math.isfinite(loss := float(evaluation.loss)):
+        raise CheckpointError(
+            f"a network's loss must be a finite number; got {loss:g}: its parameters are too large; train it "
+            "again with a smaller learning rate"
+        )
+    return {"accuracy": accuracy(evaluation), "loss": loss, "n": int(evaluation.n)}

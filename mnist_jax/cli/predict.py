@@ -1,7 +1,9 @@
 """`mnist-jax predict`."""
 
 import io
+import math
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -15,6 +17,7 @@ from mnist_jax.errors import ImageError
 if TYPE_CHECKING:
     import numpy as np
 
+LARGEST_STDIN = 2**30  # bytes, 1.3 million pictures
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
@@ -100,22 +103,49 @@ def _from_stdin() -> Iterator[tuple[str, Any]]:
     """28x28 arrays from stdin, as they are."""
     import numpy as np
 
-    data = sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read(LARGEST_STDIN + 1)
+    if len(data) > LARGEST_STDIN:
+        raise ImageError(f"stdin must hold at most {LARGEST_STDIN:,} bytes; got more; send fewer at once")
     if data.startswith(b"\x93NUMPY"):
-        try:
-            array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise ImageError(f"stdin must be a whole .npy file of numbers; {error}") from None
+        array = _array_of(data)
     elif not data or len(data) % 784:
         raise ImageError(f"stdin must be a .npy file, or 784 bytes for each picture; got {len(data):,} bytes")
     else:
         array = np.frombuffer(data, np.uint8).reshape(-1, 28, 28)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[-2:] != (28, 28):
-        raise ImageError(
-            f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {array.dtype} {list(array.shape)}"
-        )
     for index, picture in enumerate(array.reshape(-1, 28, 28)):
         yield f"stdin[{index}]", picture
+
+
+def _array_of(data: bytes) -> "np.ndarray":
+    """The pictures in the bytes of a .npy file: a view, so that its header alone takes no memory.
+
+    Raises:
+        ImageError: it is not whole, or holds something else.
+    """
+    import numpy as np
+
+    file = io.BytesIO(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2, for one
+            version = np.lib.format.read_magic(file)
+            reader = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]  # a later one is for names of columns, which pictures have none of
+            shape, by_columns, dtype = reader(file)
+    except Exception as error:  # NumPy has Python's parser read the header, which raises whatever comes
+        raise ImageError(f"stdin must be a whole .npy file of numbers; its header: {error}") from None
+    plain = all(type(length) is int and length >= 0 for length in shape)  # which True is none of
+    if dtype != np.uint8 or not plain or len(shape) not in (2, 3) or shape[-2:] != (28, 28):
+        raise ImageError(f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {dtype} {list(shape)}")
+    came, announced = len(data) - file.tell(), math.prod(shape)
+    if came != announced:
+        raise ImageError(
+            f"stdin must be a whole .npy file of numbers, {announced:,} bytes by its header; got {came:,}"
+        )
+    values = np.frombuffer(data, np.uint8, offset=file.tell())
+    return values.reshape(shape, order="F" if by_columns else "C")
 
 
 def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer]:
@@ -156,7 +186,7 @@ def _print(answer: Answer, labels: list[str], show: bool) -> None:
         return
     ranked = sorted(zip(answer.probabilities, labels, strict=True), reverse=True)
     others = ", ".join(f"{label} {console.percent(share)}" for share, label in ranked[1:3])
-    print(f"{answer.name}: {answer.label} ({console.percent(ranked[0][0])}; then {others})")  # noqa: T201
+    print(f"{console.plain(answer.name)}: {answer.label} ({console.percent(ranked[0][0])}; then {others})")  # noqa: T201
     if show and answer.prepared is not None:
         print(_shades(answer.prepared))  # noqa: T201
 

@@ -53,6 +53,7 @@ def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
     Raises:
         RunError: it is not finished, or a file of it is damaged.
         CheckpointError: the checkpoint is.
+        ModelError: its model.json describes another file than model.onnx.
     """
     found = results.read(folder)
     model = folder / runs.MODEL
@@ -61,7 +62,9 @@ def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
 
     from mnist_jax import report as page
     from mnist_jax.cli.experiment import load_params
+    from mnist_onnx.sessions import read_bytes
 
+    onnx_bytes = len(read_bytes(str(model)))
     params = load_params(folder, run)
     probabilities = page.answers(run.config.model, params, data.test.images)
     results.check_answers(folder, found, data.test.labels, probabilities.argmax(axis=1))
@@ -72,7 +75,7 @@ def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
         data,
         probabilities,
         command=command(run, len(found.history)),
-        onnx_bytes=model.stat().st_size,
+        onnx_bytes=onnx_bytes,
         swept=results.read_sweep(folder),
     )
     write_atomic(out, html.encode())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mnist_jax import machine, runs
+from mnist_jax import machine, results, runs
 from mnist_jax.cli import console, experiment, interrupts, progress
 from mnist_jax.cli.experiment import Begin, Outcome
 from mnist_jax.errors import CheckpointError, DivergenceError
@@ -45,15 +45,16 @@ def _read(path: Path, run: runs.Run) -> Begin:
     import jax
 
     from mnist_jax import checkpoint
-    from mnist_jax.loop import EpochRecord
     from mnist_jax.train import init_state
 
     skeleton = jax.eval_shape(functools.partial(init_state, run.config), jax.random.key(0))
     state, metadata = checkpoint.load(path, skeleton)
     experiment.check_origin(path, metadata, run)
     try:
-        history = tuple(EpochRecord(**record) for record in metadata["history"])
-    except (KeyError, TypeError):
+        history = tuple(results.record_from(record) for record in metadata["history"])
+        if [record.epoch for record in history] != list(range(1, len(history) + 1)):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError(f"{path} is damaged: its metadata has no history") from None
     return Begin(state, history)
 

@@ -10,7 +10,7 @@ from mnist_jax import runs
 from mnist_jax.cli import console, options
 from mnist_jax.cli.experiment import load_for, load_together, read_together
 from mnist_jax.errors import ModelError, RunError
-from mnist_jax.settings import check_one_of
+from mnist_jax.settings import check_one_of, shorten
 
 
 def verify(
@@ -57,9 +57,11 @@ def verify(
     folders = run_dirs or [target]
     path = target / runs.MODEL if target.is_dir() or not run_dirs else target
     asked = [runs.read(folders[0])] if len(folders) == 1 else read_together("verify", folders)
+    from mnist_onnx.limits import check_ours
     from mnist_onnx.sessions import open_session, read_bytes
 
     model = read_bytes(str(path))
+    check_ours(model, str(path))
 
     from mnist_jax.cli.process import start_jax
 
@@ -77,12 +79,12 @@ def verify(
     ours = json.dumps(network_to_json(spec))
     if (said := metadata.get("network", ours)) != ours:
         raise ModelError(
-            f"{path} must be of the network {spec}; its metadata says {said}; "
+            f"{path} must be of the network {spec}; its metadata says {shorten(said)}; "
             "an ensemble needs --run for each of its members"
         )
     if json.loads(metadata["labels"]) != list(data.classes):
         raise ModelError(
-            f"{path}: labels in its metadata must be {list(data.classes)}; got {metadata['labels']}"
+            f"{path}: labels in its metadata must be {list(data.classes)}; got {shorten(metadata['labels'])}"
         )
     result: Parity | Examination
     if runtime is None:

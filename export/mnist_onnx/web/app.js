@@ -13,9 +13,11 @@ let [busy, again, answered, announcing, pen] = [false, false, 0, 0, null];
 
 async function start() {
   try {
-    const [about, listed, digits] = await Promise.all(["model.json", "samples.json", "samples.bin"].map(get));
-    const described = await about.json();
-    const network = await open("model.onnx", described);
+    const names = ["model.json", "model.onnx", "samples.json", "samples.bin"];
+    const [about, file, listed, digits] = await Promise.all(names.map(get));
+    const [described, model] = [await about.json(), await file.arrayBuffer()];
+    await checkSum(model, described.sha256);
+    const network = await open(model, described);
     return [described, await listed.json(), new Uint8Array(await digits.arrayBuffer()), network];
   } catch (error) {
     at("sure").textContent = `The network could not be started: ${error.message}`;
@@ -28,6 +30,14 @@ async function get(name) {
   const response = await fetch(name);
   if (!response.ok) throw new Error(`${name} is not here (${response.status})`);
   return response;
+}
+
+// A page that was written over, and not to the end, can hold one network and the description of another.
+async function checkSum(data, expected) {
+  if (!crypto.subtle) return; // browsers have it for https and for this machine alone
+  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+  const found = Array.from(sum, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (found !== expected) throw new Error("model.json describes another file than model.onnx; write the page again");
 }
 
 // ---- what the network says
