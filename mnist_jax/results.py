@@ -2,14 +2,16 @@
 
 import csv
 import math
+import shlex
 import statistics
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mnist_jax import arrays
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.networks import CLASSES
-from mnist_jax.runs import CHECKPOINT, HISTORY, METRICS, read_json, read_metrics
+from mnist_jax.runs import CHECKPOINT, HISTORY, METRICS, read_json
 from mnist_jax.settings import FLOAT32_MAX
 from mnist_jax.specs import Hyper, hyper_from_json
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mnist_jax.loop import EpochRecord
+    from mnist_jax.types import Params
 
 SWEEP = "sweep.json"
 
@@ -66,15 +69,45 @@ class Results(NamedTuple):
         return float(low), float(high)
 
 
-def read(folder: Path) -> Results:
-    """A finished run's results.
+def read_metrics(folder: Path, params: "Params") -> dict[str, Any]:
+    """A finished run's `metrics.json`, once it is known to be of its network's parameters.
+
+    A kill between two writes leaves the scores of an earlier state beside a new checkpoint.
 
     Raises:
-        RunError: it is not finished, or a file is damaged; says which.
+        RunError: there is none, it is damaged, or it is of other parameters.
+    """
+    values = read_json(folder, METRICS)
+    if values.get("parameters_sha256") != parameters_sha256(params):
+        raise RunError(
+            f"{folder / METRICS} must have the scores of the network in {CHECKPOINT}; it has another's; "
+            f"have it scored: mnist-jax train --resume {shlex.quote(str(folder))}"
+        )
+    return values
+
+
+def parameters_sha256(params: "Params") -> str:
+    """The sum of a network's parameters, as its ONNX file has it too."""
+    return arrays.digest(arrays.flatten(params))
+
+
+def is_scored(folder: Path, epochs: int, params: "Params") -> bool:
+    """Whether a run directory has scores, of its network with these parameters, after so many epochs."""
+    try:
+        return bool(read_metrics(folder, params).get("epochs") == epochs)
+    except RunError:
+        return False
+
+
+def read(folder: Path, params: "Params") -> Results:
+    """A finished run's results, which are those of its network's parameters.
+
+    Raises:
+        RunError: it is not finished, its scores are of other parameters, or a file is damaged; says which.
     """
     import numpy as np
 
-    values = read_metrics(folder)
+    values = read_metrics(folder, params)
     try:
         test, onnx = values["test"], values["onnx"]
         confusion = np.array(test["confusion"])

@@ -93,7 +93,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "checkpoint": {"arrays", "errors", "files", "train"},
     "runs": {"errors", "specs", "files", "loop"},
-    "results": {"errors", "loop", "networks", "runs", "settings", "specs"},
+    "results": {"arrays", "errors", "loop", "networks", "runs", "settings", "specs", "types"},
     "inspection": {"errors", "models", "networks", "types"},
     "robustness": {"augment", "checks", "errors", "models", "types"},
     "canvas": set(),

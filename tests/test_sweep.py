@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import results_of
 from PIL import Image
 
 from mnist_jax import results, runs
@@ -166,7 +167,7 @@ def test_the_command_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     assert run.validation_fraction == 1 / 6
     # The run kept is the sweep's first with these numbers, trained alone.
-    alone = results.read(folder).history[-1].validation_accuracy
+    alone = results_of(folder).history[-1].validation_accuracy
     assert alone == pytest.approx(best["accuracies"][0], abs=0.02)
     assert json.loads((folder / "sweep.json").read_text()) == found
     with Image.open(folder / "sweep.png") as plot:
@@ -191,7 +192,7 @@ def test_a_file_that_is_not_proven_is_exit_code_1(tmp_path: Path, monkeypatch: p
     real = proof.parity
     monkeypatch.setattr(proof, "parity", lambda *a, **k: real(*a, **k)._replace(passed=False))
     assert main([*SWEEP, "--out", str(tmp_path / "best")]) == 1
-    assert not runs.read_metrics(tmp_path / "best")["onnx"]["passed"]
+    assert not runs.read_json(tmp_path / "best", runs.METRICS)["onnx"]["passed"]
 
 
 def test_its_table_says_what_diverged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import results_of
 
-from mnist_jax import results, runs
+from mnist_jax import runs
 from mnist_jax.cli import main, tune
 from mnist_jax.datasets import Dataset
 
@@ -27,7 +28,7 @@ def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.Capt
     assert run.hyper.learning_rate == first["search"]["settings"]["learning_rate"]
     assert run.config.deformation is not None
     assert run.config.deformation.rotate == 15 * first["search"]["settings"]["deformation"]
-    assert results.read(out / "run").accuracy == first["test"]["accuracy"]
+    assert results_of(out / "run").accuracy == first["test"]["accuracy"]
     with closing(sqlite3.connect(out / "study.db")) as file:
         values = [value for (value,) in file.execute("SELECT value FROM trial_values ORDER BY trial_id")]
     assert values[0] != values[1]
