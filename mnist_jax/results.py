@@ -207,16 +207,25 @@ def sweep_from_json(values: Any) -> Swept:
     """A sweep from plain values.
 
     Raises:
-        KeyError, TypeError, ValueError, SpecError: they are not a sweep's.
+        KeyError, TypeError, ValueError, SpecError: they are not a sweep's, or one's that was stopped.
     """
-    if values["format"] != 1:
-        raise ValueError(f"it must be of format 1; got {values['format']!r}")
-    rows = tuple(_swept(row, values["seeds"]) for row in values["rows"])
+    rows = rows_from_json(values)
     best = values["best"]
     whole = [row.mean for row in rows if not row.diverged]
     if type(best) is not int or not 0 <= best < len(rows) or not whole or rows[best].mean != max(whole):
         raise ValueError(f"its best row must be the one with the highest mean; got {best!r}")
     return Swept(rows, best)
+
+
+def rows_from_json(values: Any) -> tuple[SweptRow, ...]:
+    """The rows of a sweep from plain values, so many as there are.
+
+    Raises:
+        KeyError, TypeError, ValueError, SpecError: they are not a sweep's.
+    """
+    if values["format"] != 1:
+        raise ValueError(f"it must be of format 1; got {values['format']!r}")
+    return tuple(_swept(row, values["seeds"]) for row in values["rows"])
 
 
 def _swept(row: Any, seeds: Any) -> SweptRow:
