@@ -1,5 +1,6 @@
 """`mnist-jax train`."""
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -144,7 +145,8 @@ def train(
         begin = session.newest(folder, run)
         done = len(begin.history)
         if done > run.config.epochs or (done == run.config.epochs and _is_scored(folder, begin)):
-            raise RunError(f"{folder} has done all its epochs ({done}); {_for_more(run, done)}")
+            page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
+            raise RunError(f"{folder} has done all its epochs ({done}); {_for_more(run, done)}{page}")
         parameters = f"{run.config.model.parameters:,} parameters"
         console.note(f"{run.preset} on {run.dataset}: {run.config.model}, {parameters}")
         outcome, metrics = session.complete(folder, run, data, versions, started, begin, checkpoint_every)
