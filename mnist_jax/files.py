@@ -6,10 +6,11 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 DEEPEST = 50  # lists and objects in each other
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")  # .NAME.TOKEN
@@ -23,30 +24,18 @@ def write_atomic(path: Path, data: bytes, *, previous: Path | None = None) -> No
     Raises:
         OSError: the disk is full, or the folder cannot be written; the old file is still there.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            path.replace(previous)
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None  # the temporary name would tell nobody anything
-        raise
-    _sync_folder(path.parent)
+    write_together({path: data}, previous=previous)
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
+def write_together(contents: Mapping[Path, bytes], *, previous: Path | None = None) -> None:
     """Writes several files of one folder, so that the old ones or the new ones are there.
 
     All are written under other names first, and renamed when all are on the disk. A full disk or a crash
     before that leaves every old file. No file system renames several files at once: a crash between two
-    renames leaves the first files new and the others old, so who reads them must be able to tell.
+    renames leaves the first files new and the others old, so who reads them must be able to tell. What an
+    earlier process left behind when it was killed while it wrote these files is removed first.
+
+    With `previous`, the old file is kept under that name: for one file alone.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; all old files are still there, unless
@@ -56,19 +45,25 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     renames = {path: path.with_name(f".{path.name}.{token}") for path in contents}
     path = next(iter(renames))
     try:
-        for path, temporary in renames.items():
-            with temporary.open("xb") as file:
+        with ExitStack() as opened:  # and locked until all are renamed
+            for path, temporary in renames.items():
+                remove(left for left in temporaries(path.parent) if target(left) == path.name)
+                file = opened.enter_context(_create(temporary))
                 file.write(contents[path])
                 file.flush()
                 os.fsync(file.fileno())
-        for path, temporary in renames.items():
-            temporary.replace(path)
+                if sys.platform == "win32":  # where no file that is open can be renamed
+                    file.close()
+            if previous is not None and path.exists():
+                path.replace(previous)
+            for path, temporary in renames.items():
+                temporary.replace(path)
     except BaseException as error:
         for temporary in renames.values():
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
+            error.filename, error.filename2 = str(path), None  # the temporary name would tell nobody anything
         raise
     _sync_folder(path.parent)
 
@@ -132,6 +127,47 @@ def parse_json(data: bytes | str) -> Any:
 def temporaries(folder: Path) -> list[Path]:
     """What a process that was killed in `write_atomic` has left in a folder."""
     return [path for path in folder.glob(".*") if TEMPORARY.fullmatch(path.name)]
+
+
+def target(temporary: Path) -> str:
+    """The name of the file that a temporary was to become."""
+    return temporary.name[1:].rpartition(".")[0]
+
+
+def remove(leftovers: Iterable[Path]) -> None:
+    """Removes temporaries, but for those that a process is writing now, which has them locked.
+
+    Their age would not tell: what was killed a second ago is to go, and a slow disk takes minutes. Where the
+    file system has no locks, nothing is removed.
+    """
+    for path in leftovers:
+        if path.is_symlink() or not path.is_file():
+            continue
+        with suppress(OSError):
+            if sys.platform == "win32":  # where nobody can remove a file that is open
+                path.unlink()
+            else:
+                with path.open("rb+") as file:
+                    _lock(file, wait=False)
+                    path.unlink()
+
+
+def _create(temporary: Path) -> IO[bytes]:
+    """A new file, locked for as long as it is open, where the file system can."""
+    while True:
+        file = temporary.open("xb")
+        with suppress(OSError):
+            _lock(file, wait=True)
+        if temporary.exists():
+            return file
+        file.close()  # another process took it for a leftover, in the moment before it was locked
+
+
+def _lock(file: IO[bytes], *, wait: bool) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,15 +3,17 @@
 import csv
 import io
 import math
+import shlex
 import statistics
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mnist_jax import arrays
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.files import read_bytes
 from mnist_jax.networks import CLASSES
-from mnist_jax.runs import CHECKPOINT, HISTORY, LARGEST_JSON, METRICS, read_json, read_metrics
+from mnist_jax.runs import CHECKPOINT, HISTORY, LARGEST_JSON, METRICS, read_json
 from mnist_jax.settings import FLOAT32_MAX, is_label, shorten
 from mnist_jax.specs import Hyper, hyper_from_json
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mnist_jax.loop import EpochRecord
+    from mnist_jax.types import Params
 
 SWEEP = "sweep.json"
 
@@ -68,15 +71,45 @@ class Results(NamedTuple):
         return float(low), float(high)
 
 
-def read(folder: Path) -> Results:
-    """A finished run's results.
+def read_metrics(folder: Path, params: "Params") -> dict[str, Any]:
+    """A finished run's `metrics.json`, once it is known to be of its network's parameters.
+
+    A kill between two writes leaves the scores of an earlier state beside a new checkpoint.
 
     Raises:
-        RunError: it is not finished, or a file is damaged; says which.
+        RunError: there is none, it is damaged, or it is of other parameters.
+    """
+    values = read_json(folder, METRICS)
+    if values.get("parameters_sha256") != parameters_sha256(params):
+        raise RunError(
+            f"{folder / METRICS} must have the scores of the network in {CHECKPOINT}; it has another's; "
+            f"have it scored: mnist-jax train --resume {shlex.quote(str(folder))}"
+        )
+    return values
+
+
+def parameters_sha256(params: "Params") -> str:
+    """The sum of a network's parameters, as its ONNX file has it too."""
+    return arrays.digest(arrays.flatten(params))
+
+
+def is_scored(folder: Path, epochs: int, params: "Params") -> bool:
+    """Whether a run directory has scores, of its network with these parameters, after so many epochs."""
+    try:
+        return bool(read_metrics(folder, params).get("epochs") == epochs)
+    except RunError:
+        return False
+
+
+def read(folder: Path, params: "Params") -> Results:
+    """A finished run's results, which are those of its network's parameters.
+
+    Raises:
+        RunError: it is not finished, its scores are of other parameters, or a file is damaged; says which.
     """
     import numpy as np
 
-    values = read_metrics(folder)
+    values = read_metrics(folder, params)
     try:
         test, onnx = values["test"], values["onnx"]
         confusion = np.array(test["confusion"])
@@ -176,16 +209,25 @@ def sweep_from_json(values: Any) -> Swept:
     """A sweep from plain values.
 
     Raises:
-        KeyError, TypeError, ValueError, SpecError: they are not a sweep's.
+        KeyError, TypeError, ValueError, SpecError: they are not a sweep's, or one's that was stopped.
     """
-    if values["format"] != 1:
-        raise ValueError(f"it must be of format 1; got {values['format']!r}")
-    rows = tuple(_swept(row, values["seeds"]) for row in values["rows"])
+    rows = rows_from_json(values)
     best = values["best"]
     whole = [row.mean for row in rows if not row.diverged]
     if type(best) is not int or not 0 <= best < len(rows) or not whole or rows[best].mean != max(whole):
         raise ValueError(f"its best row must be the one with the highest mean; got {best!r}")
     return Swept(rows, best)
+
+
+def rows_from_json(values: Any) -> tuple[SweptRow, ...]:
+    """The rows of a sweep from plain values, so many as there are.
+
+    Raises:
+        KeyError, TypeError, ValueError, SpecError: they are not a sweep's.
+    """
+    if values["format"] != 1:
+        raise ValueError(f"it must be of format 1; got {values['format']!r}")
+    return tuple(_swept(row, values["seeds"]) for row in values["rows"])
 
 
 def _swept(row: Any, seeds: Any) -> SweptRow:

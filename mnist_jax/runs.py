@@ -2,7 +2,7 @@
 
 config.json              the run: network, settings, seed, data set, versions
 history.csv              a line per epoch
-metrics.json             the scores, the confusion matrix, the ONNX proof
+metrics.json             the scores, of which parameters they are, the confusion matrix, the ONNX proof
 checkpoint.safetensors   the training state
 model.onnx, model.json   the network for other runtimes, and what it says of itself
 """
@@ -11,6 +11,7 @@ import csv
 import io
 import itertools
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_jax import specs
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.files import parse_json, read_bytes, temporaries, write_atomic
+from mnist_jax.files import parse_json, read_bytes, remove, target, temporaries, write_atomic
 from mnist_jax.settings import is_label, shorten
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ FORMAT = 1
 LARGEST_JSON = 2**26  # bytes
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 CHECKPOINT, MODEL, LOCK = "checkpoint.safetensors", "model.onnx", ".lock"
-
-
-OURS = {name.split(".")[0] for name in (CONFIG, HISTORY, METRICS, CHECKPOINT, MODEL)}
+# What commands write into a run directory, or into the one that `tune` makes around it.
+OURS = {"config", "history", "metrics", "checkpoint", "model", "sweep", "report", "study"}
 
 # The plain fields of a run, as JSON must have them.
 TYPES: dict[str, type] = {
@@ -75,6 +75,18 @@ def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]
     Raises:
         RunError: there is something in it already, another run has it, or it cannot be written.
     """
+    with take(folder):
+        write_config(folder, run, versions)
+        yield
+
+
+@contextmanager
+def take(folder: Path) -> Iterator[None]:
+    """Makes a new directory, this process's alone, as `claim` does, for a run that is not known yet.
+
+    Raises:
+        RunError: as `claim`.
+    """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +97,8 @@ def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]
     check_new(folder)
     with hold(folder):
         check_new(folder)  # what was empty a moment ago may have been taken and left since
+        remove(_leftovers(folder))
         try:
-            write_config(folder, run, versions)
             yield
         except BaseException:
             if _names(folder) <= {CONFIG}:
@@ -105,9 +117,7 @@ def reopen(folder: Path) -> Iterator[None]:
         RunError: another process is at work in it, or it cannot be written.
     """
     with hold(folder):
-        for path in temporaries(folder):
-            if path.name.split(".")[1] in OURS:
-                path.unlink()
+        remove(_leftovers(folder))
         yield
 
 
@@ -164,19 +174,28 @@ def _unwritable(folder: Path, error: OSError) -> RunError:
 
 
 def check_new(folder: Path) -> None:
-    """Checks that a directory is not there yet, or is empty.
+    """Checks that a directory is not there yet, or is empty but for what a process that was killed left.
 
     Raises:
-        RunError: it holds something, or is a file.
+        RunError: it holds something, or is a file; says how a run that is there goes on.
     """
     if folder.is_file():
         raise RunError(f"a run needs a directory of its own; {folder}: it is a file")
-    if folder.exists() and _names(folder):
+    names = _names(folder) if folder.exists() else set()
+    if CONFIG in names:
+        how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
+        raise RunError(f"a run needs a new or an empty directory; {folder} holds a run; go on with it: {how}")
+    if names:
         raise RunError(f"a run needs a new or an empty directory; {folder} holds other files")
 
 
 def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {LOCK}
+    """What a directory holds, without the lock and what a killed process has left."""
+    return {path.name for path in folder.iterdir()} - {LOCK} - {path.name for path in _leftovers(folder)}
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    return [path for path in temporaries(folder) if target(path).partition(".")[0] in OURS]
 
 
 def read(folder: Path) -> Run:
@@ -220,23 +239,6 @@ def fresh(name: str) -> Path:
     start = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     numbered = (Path(f"{start}-{number}") for number in itertools.count(2))
     return next(path for path in itertools.chain([start], numbered) if not path.exists())
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """A finished run's `metrics.json`.
-
-    Raises:
-        RunError: there is none, or it is damaged.
-    """
-    return read_json(folder, METRICS)
-
-
-def is_scored(folder: Path, epochs: int) -> bool:
-    """Whether the scores in a run directory are those of its network after so many epochs."""
-    try:
-        return bool(read_metrics(folder).get("epochs") == epochs)
-    except RunError:
-        return False
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from mnist_jax import idx, sources
+from mnist_jax import checkpoint, idx, results, runs, sources
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset, load
 from mnist_jax.errors import RuntimeUnavailableError
@@ -171,6 +171,12 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         == 0
     )
     return folder
+
+
+def results_of(folder: Path) -> results.Results:
+    """What a finished run has measured, as commands read it."""
+    params, _ = checkpoint.load_params(folder / runs.CHECKPOINT)
+    return results.read(folder, params)
 
 
 @pytest.fixture(scope="session")

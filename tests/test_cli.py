@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_network_and_another_another(run_dir: Path,
 def test_evaluate_says_what_train_found(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run_dir), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    test = runs.read_metrics(run_dir)["test"]
+    test = runs.read_json(run_dir, runs.METRICS)["test"]
     assert {name: found[name] for name in test} == test
     assert main(["evaluate", str(run_dir)]) == 0
     out = capsys.readouterr().out
@@ -138,7 +138,7 @@ def test_train_falls_back_to_digits_loudly_and_only_unasked(
     assert "WARNING: training on `digits`, a small built-in data set, instead of MNIST." in printed.err
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("mlp-128-64-digits-")
-    assert runs.read(folder).dataset == runs.read_metrics(folder)["dataset"] == "digits"
+    assert runs.read(folder).dataset == runs.read_json(folder, runs.METRICS)["dataset"] == "digits"
     assert "digits" in printed.out
     assert main(["train", "--dataset", "mnist"]) == 2
     assert "mnist is not in" in capsys.readouterr().err

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import results_of
 
-from mnist_jax import results, runs
+from mnist_jax import runs
 from mnist_jax.cli import main
 from mnist_jax.comparison import Member, differences, disputed, pairs
 
@@ -20,7 +21,7 @@ LABELS = np.array([0, 1, 2, 3, 4, 5])
 def members(run_dir: Path) -> list[Member]:
     """Two runs, with answers made up."""
     given = [[0, 1, 2, 3, 4, 9], [0, 7, 2, 8, 4, 8]]
-    run, found = runs.read(run_dir), results.read(run_dir)
+    run, found = runs.read(run_dir), results_of(run_dir)
     return [Member(name, run, found, np.array(row)) for name, row in zip("ab", given, strict=True)]
 
 

@@ -1,9 +1,14 @@
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mnist_jax.files import parse_json, read_bytes, write_atomic, write_together
+from mnist_jax.files import parse_json, read_bytes, temporaries, write_atomic, write_together
+
+fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
@@ -20,6 +25,57 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_was_left_of_this_file_goes_and_nothing_else(tmp_path: Path) -> None:
+    mine = {".file.0a1b2c3", ".file.0a1b2c3d.swp", ".file.json.0a1b2c3d", ".other.0a1b2c3d", "file.0a1b2c3d"}
+    for name in (".file.0a1b2c3d", ".file.ffffffff", *mine):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".file.00000000").mkdir()
+    (tmp_path / ".file.11111111").symlink_to("file")
+    os.mkfifo(tmp_path / ".file.22222222")  # which would keep us waiting
+    write_atomic(tmp_path / "file", b"new")
+    kept = {".file.00000000", ".file.11111111", ".file.22222222"}
+    assert {path.name for path in tmp_path.iterdir()} == mine | kept | {"file"}
+
+
+def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
+    """It sleeps in its `write_atomic`; when it is killed there, its file is the next one's to remove."""
+    code = (
+        "import os, sys, time; from pathlib import Path; from mnist_jax.files import write_atomic; "
+        "os.fsync = lambda _: (print('writing', flush=True), time.sleep(600)); "
+        "write_atomic(Path(sys.argv[1]), b'theirs')"
+    )
+    path = tmp_path / "file"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        write_atomic(path, b"ours")
+        assert len(temporaries(tmp_path)) == 1
+        process.kill()
+        process.wait()
+        write_atomic(path, b"ours again")
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_many_writers_of_one_file_all_succeed(tmp_path: Path) -> None:
+    path, contents = tmp_path / "file", [bytes([index]) * 1000 for index in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_atomic(path, content), contents))
+    assert path.read_bytes() in contents
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_system_without_locks_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".file.0a1b2c3d").write_bytes(b"somebody may be writing it")
+    write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / ".file.0a1b2c3d").exists()
 
 
 def test_the_new_file_replaces_the_old_and_is_as_readable_as_any(tmp_path: Path) -> None:

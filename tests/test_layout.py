@@ -96,7 +96,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "checkpoint": {"arrays", "errors", "files", "settings", "train"},
     "runs": {"errors", "settings", "specs", "files", "loop"},
-    "results": {"errors", "files", "loop", "networks", "runs", "settings", "specs"},
+    "results": {"arrays", "errors", "files", "loop", "networks", "runs", "settings", "specs", "types"},
     "inspection": {"errors", "models", "networks", "types"},
     "robustness": {"augment", "checks", "errors", "models", "types"},
     "canvas": set(),

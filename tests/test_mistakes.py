@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from mnist_jax import checkpoint, runs
-from mnist_jax.cli import main, sweep
+from mnist_jax.cli import main, rows
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_what_does_not_fit_into_memory_is_one_line(
     def too_much(*_: object) -> None:
         raise MemoryError("Unable to allocate 7.45 GiB")
 
-    monkeypatch.setattr(sweep, "_train", too_much)
+    monkeypatch.setattr(rows, "_train", too_much)
     words = ["sweep", "--dataset", "digits", "--seeds", "2000000000", "--out", str(tmp_path / "run")]
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -44,8 +44,8 @@ def test_every_preset_learns_and_its_file_passes_verify(
     out = tmp_path / "run"
     arguments = ["--preset", name, "--epochs", "1", "--data-dir", str(mnist_dir), "--out", str(out)]
     assert main(["train", *arguments]) == 0
-    assert runs.read_metrics(out)["test"]["n"] == 10_000
-    assert runs.read_metrics(out)["test"]["accuracy"] > 0.92
+    assert runs.read_json(out, runs.METRICS)["test"]["n"] == 10_000
+    assert runs.read_json(out, runs.METRICS)["test"]["accuracy"] > 0.92
     assert main(["verify", str(out), "--data-dir", str(mnist_dir)]) == 0
     assert "equals JAX: 10,000 images and 1,280 of noise, 0 other answers" in capsys.readouterr().out
 

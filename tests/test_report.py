@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import results_of
 from scipy.stats import binomtest
 
-from mnist_jax import load, plots, results, runs
+from mnist_jax import load, plots, runs
 from mnist_jax.cli import main
 from mnist_jax.cli.report import command
 from mnist_jax.networks import MLP
@@ -260,7 +261,7 @@ def test_training_writes_it(tmp_path: Path) -> None:
 def test_its_command_repeats_the_run(words: str, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["train", "--dataset", "digits", *words.split(), "--out", str(first)]) == 0
-    program, *again = shlex.split(command(runs.read(first), results.read(first).history[-1].epoch))
+    program, *again = shlex.split(command(runs.read(first), results_of(first).history[-1].epoch))
     assert program == "mnist-jax"
     assert main([*again, "--out", str(second)]) == 0
     assert (first / runs.CONFIG).read_bytes() == (second / runs.CONFIG).read_bytes()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import results_of
 
-from mnist_jax import results, runs
+from mnist_jax import runs
+from mnist_jax.cli import main
 from mnist_jax.errors import RunError
 
 
@@ -17,7 +19,7 @@ def folder(run_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_results_come_back(folder: Path) -> None:
-    found, said = results.read(folder), json.loads((folder / runs.METRICS).read_text())
+    found, said = results_of(folder), json.loads((folder / runs.METRICS).read_text())
     assert found.confusion.tolist() == said["test"]["confusion"]
     assert (found.n, found.accuracy, found.loss) == tuple(said["test"][k] for k in ("n", "accuracy", "loss"))
     assert found.onnx == said["onnx"]
@@ -30,7 +32,7 @@ def test_results_come_back(folder: Path) -> None:
 
 def test_the_interval_is_wilsons(folder: Path) -> None:
     # Worked out from Wilson's formula for 90 of 100.
-    found = results.read(folder)._replace(confusion=np.diag([90] + [0] * 9))
+    found = results_of(folder)._replace(confusion=np.diag([90] + [0] * 9))
     found.confusion[0, 1] = 10
     assert found.interval == pytest.approx((0.82563, 0.94477), abs=1e-5)
 
@@ -71,7 +73,7 @@ def test_damaged_metrics_are_named(
     place[last] = value
     file.write_text(json.dumps(values))
     with pytest.raises(RunError, match=rf"metrics\.json is damaged: .*{said}"):
-        results.read(folder)
+        results_of(folder)
 
 
 @pytest.mark.parametrize("name", ["test", "onnx", "device", "versions", "seconds"])
@@ -81,7 +83,7 @@ def test_what_lacks_is_named(folder: Path, name: str) -> None:
     del values[name]
     file.write_text(json.dumps(values))
     with pytest.raises(RunError, match=rf"metrics\.json is damaged: it lacks '{name}'"):
-        results.read(folder)
+        results_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_what_lacks_is_named(folder: Path, name: str) -> None:
 def test_a_damaged_history_is_named(folder: Path, text: str) -> None:
     (folder / runs.HISTORY).write_bytes(text.encode("latin-1"))
     with pytest.raises(RunError, match=r"history\.csv is damaged: "):
-        results.read(folder)
+        results_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -110,17 +112,68 @@ def test_a_history_that_cannot_be_is_named(folder: Path, old: str, new: str) -> 
     (folder / runs.HISTORY).write_text(text.replace(old, new))
     if text.replace(old, new) != text:
         with pytest.raises(RunError, match=r"history\.csv is damaged: "):
-            results.read(folder)
+            results_of(folder)
 
 
 def test_a_history_that_was_cut_short_is_named(folder: Path) -> None:
     text = (folder / runs.HISTORY).read_text()
     (folder / runs.HISTORY).write_text("\n".join(text.splitlines()[:2]) + "\n")
     with pytest.raises(RunError, match=r"it must have the 3 epochs of metrics\.json; got 1"):
-        results.read(folder)
+        results_of(folder)
+
+
+def test_the_scores_have_the_sum_of_the_parameters_as_the_onnx_file_has_it(folder: Path) -> None:
+    metrics, card = (json.loads((folder / name).read_text()) for name in (runs.METRICS, "model.json"))
+    assert metrics["parameters_sha256"] == card["parameters_sha256"]
+
+
+@pytest.fixture
+def killed(folder: Path) -> Path:
+    """A run with the checkpoint of its fourth epoch and the scores of its third, as a kill leaves it."""
+    scores = (folder / runs.METRICS).read_bytes()
+    assert main(["train", "--resume", str(folder), "--epochs", "4"]) == 0
+    (folder / runs.METRICS).write_bytes(scores)
+    return folder
+
+
+def test_scores_of_an_earlier_state_are_nowhere_told_as_this_ones(
+    killed: Path, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        RunError, match=r"must have the scores of the network in .*; it has another's; have it"
+    ):
+        results_of(killed)
+    assert main(["export", str(killed), "--out", str(tmp_path / "one.onnx")]) == 0
+    assert "test_accuracy" not in json.loads((tmp_path / "one.json").read_text())
+    capsys.readouterr()
+    assert main(["ensemble", str(killed), str(run_dir), "--out", str(tmp_path / "two.onnx"), "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["members"]
+    assert (first["test"], first["validation"]) == (None, None)
+    assert second["test"] == results_of(run_dir).accuracy
+    for words in (["report", str(killed)], ["compare", str(killed), str(run_dir)]):
+        assert main([*words, "--out", str(tmp_path / "page.html")]) == 2
+        assert f"have it scored: mnist-jax train --resume {killed}\n" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+
+    assert main(["train", "--resume", str(killed)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(killed), "--json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out)["accuracy"]
+    assert main(["export", str(killed), "--out", str(tmp_path / "one.onnx")]) == 0
+    assert float(json.loads((tmp_path / "one.json").read_text())["test_accuracy"]) == accuracy
+
+
+def test_scores_that_say_not_whose_they_are_are_nobodys(folder: Path) -> None:
+    metrics = json.loads((folder / runs.METRICS).read_text())
+    del metrics["parameters_sha256"]
+    (folder / runs.METRICS).write_text(json.dumps(metrics))
+    with pytest.raises(RunError, match="it has another's"):
+        results_of(folder)
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert len(results_of(folder).history) == 3
 
 
 def test_a_run_that_is_not_finished_is_refused(folder: Path) -> None:
     (folder / runs.METRICS).unlink()
     with pytest.raises(RunError, match=r"it has no metrics\.json"):
-        results.read(folder)
+        results_of(folder)

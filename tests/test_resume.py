@@ -144,7 +144,7 @@ def test_one_signal_finishes_cleanly_and_resume_goes_on(tmp_path: Path, number: 
     code, rest = finish(process)
     assert code == 0
     assert "stopping after this epoch" in rest
-    done = runs.read_metrics(tmp_path / "a")["epochs"]
+    done = runs.read_json(tmp_path / "a", runs.METRICS)["epochs"]
     assert 2 <= done < 600
     assert (
         f"stopped after {done} of 600 epochs; go on with: mnist-jax train --resume {tmp_path / 'a'}" in rest

@@ -1,4 +1,5 @@
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,26 @@ def test_nobody_takes_a_directory_that_is_in_use(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(RunError, match="it is a file"), runs.claim(tmp_path / "notes.txt", RUN, {}):
         pytest.fail("claimed")
+
+
+def test_what_a_killed_process_left_is_nobodys(tmp_path: Path) -> None:
+    for name in (".config.json.0a1b2c3d", ".checkpoint.safetensors.ffffffff", runs.LOCK):
+        (tmp_path / name).write_text("half")
+    with runs.claim(tmp_path, RUN, {}):
+        assert {path.name for path in tmp_path.iterdir()} == {runs.CONFIG, runs.LOCK}
+    assert {path.name for path in tmp_path.iterdir()} == {runs.CONFIG}
+
+
+def test_a_directory_with_a_run_says_how_it_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "my run"
+    with runs.claim(folder, RUN, {}):
+        pass
+    message = re.escape(f"holds a run; go on with it: mnist-jax train --resume '{folder}'")
+    with pytest.raises(RunError, match=message), runs.claim(folder, RUN, {}):
+        pytest.fail("claimed")
+    (folder / runs.CONFIG).rename(folder / ".notes.0a1b2c3d")  # which is nothing of ours
+    with pytest.raises(RunError, match=r"holds other files$"):
+        runs.check_new(folder)
 
 
 def test_of_many_that_want_one_directory_one_gets_it(tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_a_folder_for_any_host(
         assert main(["web", str(run_dir), "--out", str(out)]) == 0
         written = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
         assert written == page_files
+    (out / ".app.js.0a1b2c3d").write_text("half")  # as a kill leaves them
+    (out / "ort" / f".{next(iter(site.SUMS))}.ffffffff").write_text("half")
+    assert main(["web", str(run_dir), "--out", str(out)]) == 0
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == set(page_files)
+    for name in (".diary.txt.0a1b2c3d", "ort/.app.js.0a1b2c3d"):  # nothing that web wrote
+        (out / name).write_text("mine")
+        assert main(["web", str(run_dir), "--out", str(out)]) == 2
+        assert f"holds {Path(name).name}" in capsys.readouterr().err
+        (out / name).unlink()
     (out / "diary.txt").write_text("mine")
     assert main(["web", str(run_dir), "--out", str(out)]) == 2
     assert "must be a new directory, or one that web wrote" in capsys.readouterr().err

@@ -2,20 +2,23 @@
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import results_of
 from PIL import Image
 
-from mnist_jax import results, runs
-from mnist_jax.cli import main
-from mnist_jax.cli.sweep import _row
+from mnist_jax import checkpoint, results, runs
+from mnist_jax.cli import main, rows, session
+from mnist_jax.cli.rows import _row
 from mnist_jax.datasets import Dataset
 from mnist_jax.deformations import Deformation
 from mnist_jax.errors import InputError, SpecError
+from mnist_jax.files import write_atomic
 from mnist_jax.loop import EpochRecord, fit
 from mnist_jax.networks import CNN, MLP
 from mnist_jax.optimizers import Schedule
@@ -166,7 +169,7 @@ def test_the_command_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     assert run.validation_fraction == 1 / 6
     # The run kept is the sweep's first with these numbers, trained alone.
-    alone = results.read(folder).history[-1].validation_accuracy
+    alone = results_of(folder).history[-1].validation_accuracy
     assert alone == pytest.approx(best["accuracies"][0], abs=0.02)
     assert json.loads((folder / "sweep.json").read_text()) == found
     with Image.open(folder / "sweep.png") as plot:
@@ -191,7 +194,7 @@ def test_a_file_that_is_not_proven_is_exit_code_1(tmp_path: Path, monkeypatch: p
     real = proof.parity
     monkeypatch.setattr(proof, "parity", lambda *a, **k: real(*a, **k)._replace(passed=False))
     assert main([*SWEEP, "--out", str(tmp_path / "best")]) == 1
-    assert not runs.read_metrics(tmp_path / "best")["onnx"]["passed"]
+    assert not runs.read_json(tmp_path / "best", runs.METRICS)["onnx"]["passed"]
 
 
 def test_its_table_says_what_diverged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +236,118 @@ def test_a_directory_in_use_is_left_alone(run_dir: Path, capsys: pytest.CaptureF
     assert main([*SWEEP, "--out", str(run_dir)]) == 2
     assert "a run needs a new or an empty directory" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+RATES = ["--learning-rate", "1e-3,1e-2,3e38,3e-3"]
+
+
+def after(calls: int, function: Callable[..., object]) -> Callable[..., object]:
+    """The function, but from so many calls on a full disk."""
+    left = iter(range(calls))
+
+    def limited(*arguments: object, **options: object) -> object:
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        return function(*arguments, **options)
+
+    return limited
+
+
+def content(folder: Path) -> tuple[object, str, set[str]]:
+    """What a sweep has left, without what a clock has measured."""
+    found = json.loads((folder / "sweep.json").read_text())
+    del found["seconds"]
+    state, _ = checkpoint._read(folder / runs.CHECKPOINT)
+    return found, checkpoint.arrays.digest(state), {path.name for path in folder.iterdir()}
+
+
+def test_a_sweep_goes_on_where_it_was_stopped_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mnist_jax.sweep.suitable", lambda _: 3)  # one row of two runs at once
+    together, complete = rows._train_together, session.complete
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert main([*SWEEP, *RATES, "--out", str(whole)]) == 0
+    command = [*SWEEP, *RATES, "--out", str(halves)]
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "_train_together", after(1, together))
+        assert main(command) == 2
+    first = json.loads((halves / "sweep.json").read_text())
+    assert [row["learning_rate"] for row in first["rows"]] == [1e-3]
+    (halves / ".sweep.json.0a1b2c3d").write_text("half")
+    for words, said in (
+        (
+            [*SWEEP, "--learning-rate", "1e-3,1e-2"],
+            "a sweep with learning_rate [0.001, 0.01, 3e+38, 0.003]; got",
+        ),
+        (
+            [*SWEEP, *RATES, "--epochs", "3"],
+            "has a sweep with config.epochs 2; got 3; name another directory",
+        ),
+        ([*SWEEP, *RATES, "--seeds", "3"], "has a sweep with seeds 2; got 3; name another directory"),
+        ([*SWEEP, *RATES, "--preset", "mlp-128-64"], "has a sweep with preset 'mlp-100'; got 'mlp-128-64'"),
+    ):
+        capsys.readouterr()
+        assert main([*words, "--out", str(halves)]) == 2
+        assert f"{halves} has a sweep" in (message := capsys.readouterr().err.splitlines()[-1])
+        assert said in message
+    assert json.loads((halves / "sweep.json").read_text()) == first
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "_train_together", after(3, together))
+        patch.setattr(session, "complete", after(0, complete))
+        assert main(command) == 2
+    captured = capsys.readouterr()
+    assert "2 of them are done" in captured.err
+    assert "* kept; " in captured.out  # before the winner is trained
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "_train_together", after(0, together))
+        assert main(command) == 0
+    assert content(halves) == content(whole)
+    assert main(command) == 2
+    assert f"go on with it: mnist-jax train --resume {halves}" in capsys.readouterr().err
+
+
+def test_a_winner_that_was_trained_on_is_no_stopped_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "best"
+    assert main([*SWEEP, "--out", str(folder)]) == 0
+    assert main(["train", "--resume", str(folder), "--epochs", "3"]) == 0
+    (folder / runs.METRICS).unlink()  # as a kill leaves it
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main([*SWEEP, "--out", str(folder)]) == 2
+    assert f"another run than this sweep's; go on with it: mnist-jax train --resume {folder}" in (
+        capsys.readouterr().err
+    )
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after | {"sweep.json": b""} == before | {"sweep.json": b""}
+
+
+def test_a_sweep_that_cannot_be_kept_is_refused_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trains(*_: object) -> None:
+        pytest.fail("trained")
+
+    monkeypatch.setattr(rows, "_train", trains)
+    folder = tmp_path / "best"
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "write_atomic", after(0, write_atomic))
+        assert main([*SWEEP, "--out", str(folder)]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not folder.exists()
+    with runs.take(folder):
+        assert main([*SWEEP, "--out", str(folder)]) == 2
+        assert "another process is at work in it" in capsys.readouterr().err
+        (folder / "sweep.json").write_text("{}")
+        assert main([*SWEEP, "--out", str(folder)]) == 2
+        assert "another process is at work in it" in capsys.readouterr().err
+    for text, said in (("{}", "a sweep with preset None; got 'mlp-100'"), ("[", "sweep.json is damaged")):
+        (folder / "sweep.json").write_text(text)
+        assert main([*SWEEP, "--out", str(folder)]) == 2
+        assert said in capsys.readouterr().err
+        assert (folder / "sweep.json").read_text() == text
 
 
 def swept(accuracies: object = (0.9, 0.8), **changes: object) -> str:

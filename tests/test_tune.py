@@ -1,14 +1,17 @@
 """The search: it keeps what it has found, goes on, and trains the best again."""
 
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import results_of
 
-from mnist_jax import results, runs
+from mnist_jax import runs
 from mnist_jax.cli import main, tune
 from mnist_jax.datasets import Dataset
 
@@ -17,7 +20,9 @@ TUNE = ["tune", "--dataset", "digits", "--epochs", "2"]
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_goes_on_and_keeps_the_best(
+    tmp_path: Path, fake_mnist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "tuned"
     assert main([*TUNE, "--trials", "2", "--out", str(out), "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
@@ -27,7 +32,7 @@ def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.Capt
     assert run.hyper.learning_rate == first["search"]["settings"]["learning_rate"]
     assert run.config.deformation is not None
     assert run.config.deformation.rotate == 15 * first["search"]["settings"]["deformation"]
-    assert results.read(out / "run").accuracy == first["test"]["accuracy"]
+    assert results_of(out / "run").accuracy == first["test"]["accuracy"]
     with closing(sqlite3.connect(out / "study.db")) as file:
         values = [value for (value,) in file.execute("SELECT value FROM trial_values ORDER BY trial_id")]
     assert values[0] != values[1]
@@ -43,6 +48,10 @@ def test_a_search_goes_on_and_keeps_the_best(tmp_path: Path, capsys: pytest.Capt
         (["--seed", "5"], "has a search with seed 0; got 5; name another directory"),
         (["--validation-fraction", "0.3"], "has a search with validation_fraction 0.16"),
         (["--dataset", "fake"], "data set must be one of"),
+        (
+            ["--dataset", "mnist", "--data-dir", str(fake_mnist)],
+            "has a search with dataset 'digits'; got 'mnist'; name another directory",
+        ),
     ):
         assert main([*TUNE, "--trials", "3", *words, "--out", str(out)]) == 2
         assert said in capsys.readouterr().err
@@ -123,6 +132,70 @@ def test_a_damaged_search_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
         assert "study.db must be a search that tune wrote; " in line
     (out / "study.db").write_bytes(good)
     assert main(command) == 0  # though the seed of what goes on is past the largest
+
+
+def test_a_search_that_was_never_filled_is_begun(tmp_path: Path) -> None:
+    """As a kill or a full disk leaves it while Optuna makes the file."""
+    for number, content in enumerate((b"", b"a database without tables")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "study.db").write_bytes(b"")
+        (folder / ".study.db.0a1b2c3d").write_bytes(b"half")
+        if content:
+            with closing(sqlite3.connect(folder / "study.db")) as file:
+                file.executescript("CREATE TABLE a (b); DROP TABLE a;")
+            assert (folder / "study.db").stat().st_size
+        with runs.reopen(folder), tune._study(folder, {"seed": 3}) as study:
+            assert (len(study.trials), study.user_attrs) == (0, {"seed": 3})
+        assert [path.name for path in folder.iterdir()] == ["study.db"]
+
+
+def test_a_new_search_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    folder = tmp_path / "tuned"
+    with pytest.raises(OSError, match="No space left"), runs.take(folder), tune._study(folder, {"seed": 0}):
+        pytest.fail("begun")
+    assert not folder.exists()
+
+
+def test_a_full_disk_is_called_so_and_the_search_goes_on(tmp_path: Path) -> None:
+    """No file may grow past what the search has; each network adds to it."""
+    with tune._study(tmp_path, {"seed": 0}) as study:
+        study.set_user_attr("filling", "x" * 4096)
+    size = (tmp_path / "study.db").stat().st_size // 512
+    code = (
+        "import sys; from pathlib import Path; from mnist_jax.cli import tune\n"
+        "with tune._study(Path(sys.argv[1]), {'seed': 0}) as study:\n"
+        "    for number in range(50): study.set_user_attr(str(number), 'x' * 1000)"
+    )
+    line = f'ulimit -f {size}; exec "{sys.executable}" -c "{code}" "{tmp_path}"'
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    said = done.stderr.splitlines()[-1]
+    assert f"{tmp_path / 'study.db'} cannot be written: " in said
+    assert said.endswith("; once it can be, the same command goes on")
+    with tune._study(tmp_path, {"seed": 0}) as study:
+        assert len(study.user_attrs["filling"]) == 4096
+
+
+def test_a_run_that_cannot_go_on_is_not_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "tuned"
+    with runs.take(out), tune._study(out, {"seed": 0}):
+        pass
+    (out / "run").mkdir()
+    (out / "run" / ".config.json.0a1b2c3d").write_text("half")
+    (out / "run" / "notes.txt").write_text("mine")
+    command = [*TUNE[:-1], "1", "--trials", "1", "--out", str(out)]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"{out / 'run'} holds other files" in said
+    assert "--resume" not in said
+    (out / "run" / "notes.txt").unlink()
+    assert main(command) == 0
+    assert len(results_of(out / "run").history) == 1
+    assert {path.name for path in out.iterdir()} == {"run", "study.db"}
 
 
 def test_without_optuna_it_says_what_to_install(

@@ -30,7 +30,6 @@ def compare(
     Example: mnist-jax compare runs/first runs/second
     """
     asked = experiment.read_together("compare", run_dirs)
-    found = [results.read(folder) for folder in run_dirs]
     out = options.page(out)
 
     from mnist_jax.cli.process import start_jax
@@ -39,10 +38,12 @@ def compare(
     from mnist_jax import comparison
     from mnist_jax.report import answers
 
+    networks = [experiment.load_params(folder, run) for folder, run in zip(run_dirs, asked, strict=True)]
+    found = [results.read(folder, params) for folder, params in zip(run_dirs, networks, strict=True)]
     data = experiment.load_for(asked[0], data_dir)
     members = []
-    for folder, name, run, result in zip(run_dirs, _names(run_dirs), asked, found, strict=True):
-        params = experiment.load_params(folder, run)
+    each = zip(run_dirs, _names(run_dirs), asked, networks, found, strict=True)
+    for folder, name, run, params, result in each:
         given = answers(run.config.model, params, data.test.images).argmax(axis=1)
         results.check_answers(folder, result, data.test.labels, given)
         members.append(comparison.Member(name, run, result, given))

@@ -1,13 +1,16 @@
 """`mnist-jax ensemble`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import runs
+from mnist_jax import results
 from mnist_jax.cli import console, options
 from mnist_jax.cli.experiment import accuracy, load_for, load_together, read_together, summary
+
+if TYPE_CHECKING:
+    from mnist_jax.types import Params
 
 
 def ensemble(
@@ -35,6 +38,7 @@ def ensemble(
 
     import mnist_onnx
     from mnist_jax.evaluation import evaluate
+    from mnist_jax.networks import member_name
 
     spec, params = load_together(run_dirs, asked)
     data = load_for(asked[0], data_dir)
@@ -55,8 +59,8 @@ def ensemble(
         "file": str(out),
         "dataset": data.name,
         "members": [
-            {"run": str(folder), "validation": _accuracy(folder, "validation"), "test": _accuracy(folder)}
-            for folder in run_dirs
+            {"run": str(folder), **_accuracies(folder, params[member_name(index)])}
+            for index, folder in enumerate(run_dirs)
         ],
         "parameters": spec.parameters,
         "validation": None if validation is None else summary(validation),
@@ -74,14 +78,21 @@ def ensemble(
         raise typer.Exit(1)
 
 
-def _accuracy(folder: Path, name: str = "test") -> float | None:
+def _accuracies(folder: Path, params: "Params") -> dict[str, float | None]:
     """What a run says of its own network; None if it was not finished or has no such set."""
     from mnist_jax.errors import RunError
 
     try:
-        scores = runs.read_metrics(folder)[name]
-        return None if scores is None else float(scores["accuracy"])
-    except (RunError, KeyError, TypeError, ValueError):
+        scores = results.read_metrics(folder, params)
+    except RunError:
+        scores = {}
+    return {name: _accuracy(scores.get(name)) for name in ("validation", "test")}
+
+
+def _accuracy(scores: Any) -> float | None:
+    try:
+        return float(scores["accuracy"])
+    except (KeyError, TypeError, ValueError):
         return None
 
 

@@ -217,7 +217,7 @@ def check_origin(path: Path, metadata: dict[str, Any], run: Run) -> None:
     Raises:
         CheckpointError: names the first setting that differs.
     """
-    ours, theirs = _flat(to_json(run)), _flat(metadata.get("run"))
+    ours, theirs = flat(to_json(run)), flat(metadata.get("run"))
     for name in sorted(set(ours) | set(theirs)):
         if name != "config.epochs" and ours.get(name) != theirs.get(name):
             raise CheckpointError(
@@ -226,12 +226,12 @@ def check_origin(path: Path, metadata: dict[str, Any], run: Run) -> None:
             )
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """`{"config": {"epochs": 3}}` to `{"config.epochs": 3}`."""
     if not isinstance(values, dict):
         return {prefix.rstrip("."): values}
     return {
-        key: leaf for name, value in values.items() for key, leaf in _flat(value, f"{prefix}{name}.").items()
+        key: leaf for name, value in values.items() for key, leaf in flat(value, f"{prefix}{name}.").items()
     }
 
 

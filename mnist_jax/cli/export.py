@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import runs
+from mnist_jax import results, runs
 from mnist_jax.cli import console, options
 from mnist_jax.errors import MnistJaxError
 from mnist_jax.settings import check_one_of, check_real
@@ -61,9 +61,9 @@ def export(
 
     params = load_params(run_dir, run)
     try:
-        accuracy = runs.read_metrics(run_dir)["test"]["accuracy"]
+        accuracy = results.read_metrics(run_dir, params)["test"]["accuracy"]
         accuracy = check_real("accuracy", accuracy, 0, 1.01)
-    except (MnistJaxError, KeyError, TypeError):  # a run that was not finished has no score to tell
+    except (MnistJaxError, KeyError, TypeError):  # no score, or one of another network, is not told
         accuracy = None
     model = export_run(
         run, params, test_accuracy=accuracy, classes=classes(run.dataset), input=input, output=output

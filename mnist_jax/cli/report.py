@@ -51,21 +51,22 @@ def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
     """Writes the report of a finished run.
 
     Raises:
-        RunError: it is not finished, or a file of it is damaged.
+        RunError: it is not finished, its scores are another network's, or a file of it is damaged.
         CheckpointError: the checkpoint is.
         ModelError: its model.json describes another file than model.onnx.
     """
-    found = results.read(folder)
+    from mnist_jax.cli.experiment import load_params
+
+    params = load_params(folder, run)
+    found = results.read(folder, params)
     model = folder / runs.MODEL
     if not model.is_file():
         raise RunError(f"{folder} must hold the run's {runs.MODEL}; there is none")
 
     from mnist_jax import report as page
-    from mnist_jax.cli.experiment import load_params
     from mnist_onnx.sessions import read_bytes
 
     onnx_bytes = len(read_bytes(str(model)))
-    params = load_params(folder, run)
     probabilities = page.answers(run.config.model, params, data.test.images)
     results.check_answers(folder, found, data.test.labels, probabilities.argmax(axis=1))
     html = page.report(

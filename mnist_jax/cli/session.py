@@ -122,14 +122,18 @@ def _save(
     history: "list[EpochRecord]",
     versions: dict[str, str],
 ) -> None:
-    """Writes the checkpoint, and what goes with it; the scores of an earlier state go."""
+    """Writes the checkpoint, and what goes with it; the scores of an earlier state go.
+
+    They go once there is a checkpoint that they are not of: so a full disk costs nothing. After a kill in
+    between, `results.read_metrics` sees whose they are.
+    """
     from mnist_jax import checkpoint
 
     runs.write_config(folder, run, versions)
     metadata = {"run": runs.to_json(run), "history": [asdict(record) for record in history]}
     checkpoint.save(folder / runs.CHECKPOINT, state, metadata)
-    runs.write_history(folder, history)
     (folder / runs.METRICS).unlink(missing_ok=True)
+    runs.write_history(folder, history)
 
 
 def _write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:
@@ -151,6 +155,7 @@ def _metrics(run: runs.Run, outcome: Outcome, seconds: float, versions: dict[str
         "seed": run.seed,
         "epochs": len(outcome.history),
         "parameters": run.config.model.parameters,
+        "parameters_sha256": results.parameters_sha256(outcome.state.eval_params),
         "train": experiment.summary(outcome.train),
         "validation": None if validation is None else experiment.summary(validation),
         "test": {**experiment.summary(outcome.test), "confusion": outcome.test.confusion.tolist()},

@@ -2,31 +2,23 @@
 
 import io
 import itertools
-import json
-import math
-import statistics
+import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mnist_jax import machine, runs
-from mnist_jax.cli import console, experiment, options, session
+from mnist_jax.cli import console, experiment, options, rows, session
 from mnist_jax.cli.process import start_jax
-from mnist_jax.errors import SpecError
+from mnist_jax.errors import RunError, SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import DEFAULT_PRESET, preset
 from mnist_jax.results import SWEEP, sweep_from_json
 from mnist_jax.settings import check_whole
-from mnist_jax.specs import Config, Hyper, check_hyper
-
-if TYPE_CHECKING:
-    from mnist_jax.datasets import Dataset
-    from mnist_jax.loop import EpochRecord
-
+from mnist_jax.specs import Hyper, check_hyper
 
 PLOT = "sweep.png"
 
@@ -50,7 +42,8 @@ def sweep(
         Path | None,
         typer.Option(
             metavar="RUN_DIR",
-            help="A new directory, for the winner. (default: runs/sweep-TIME)",
+            help="A new directory, for the winner, or one of a sweep that was stopped: then it goes on. "
+            "(default: runs/sweep-TIME)",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +52,8 @@ def sweep(
     """Train many runs at once, and keep the best: every combination of the given numbers, with every seed.
 
     The best is the combination with the highest mean accuracy on the validation set. Its first seed is then
-    trained once more, alone, into a run directory; only that network sees the test set.
+    trained once more, alone, into a run directory; only that network sees the test set. What each combination
+    reached is kept there in sweep.json at once, and the same command goes on with a sweep that was stopped.
 
     Example: mnist-jax sweep --preset mlp-100 --seeds 8 --learning-rate 3e-4,1e-3,3e-3
     """
@@ -80,37 +74,43 @@ def sweep(
         check_hyper(hyper)
     options.check_to_choose_by(validation_fraction)
     folder = out or runs.fresh("sweep")
-    runs.check_new(folder)
+    begun = (folder / SWEEP).exists() and not (folder / runs.METRICS).exists()
+    if not begun:
+        runs.check_new(folder)
 
     start_jax()
     data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
-    rows = _train(config, combinations, seeds, data)
-    finite = [index for index, row in enumerate(rows) if row["mean"] is not None]
-    if not finite:
-        largest = max(hyper.learning_rate for hyper in combinations)
-        raise SpecError(
-            f"some run must stay within the finite numbers; none did, at learning rates up to {largest:g}"
-        )
-    best = max(finite, key=lambda index: rows[index]["mean"])
-    found = {
-        "format": 1,
-        "seeds": seeds,
-        "seconds": round(time.perf_counter() - started, 3),
-        "best": best,
-        "rows": rows,
-    }
-    run = runs.Run(preset_name, config, combinations[best], 0, data.name, data.sha256, validation_fraction)
+    run = runs.Run(preset_name, config, combinations[0], 0, data.name, data.sha256, validation_fraction)
     versions = machine.versions()
-    with runs.claim(folder, run, versions):
-        write_atomic(folder / SWEEP, (json.dumps(found, indent=2) + "\n").encode())
+    with runs.reopen(folder) if begun else runs.take(folder):
+        found = rows.complete(folder, run, combinations, seeds, data, started)
+        run = replace(run, hyper=combinations[found["best"]])
+        begin = _begin(folder, run)
         write_atomic(folder / PLOT, _plot(found))
-        outcome, metrics = session.complete(folder, run, data, versions, started)
+        if not as_json:
+            _show(found)
+        runs.write_config(folder, run, versions)
+        outcome, metrics = session.complete(folder, run, data, versions, started, begin)
     if as_json:
         console.print_json({"run": str(folder), "sweep": found, **metrics})
     else:
-        _show(found)
         session.show(folder, metrics)
     session.conclude(folder, run, outcome)
+
+
+def _begin(folder: Path, run: runs.Run) -> experiment.Begin:
+    """Where the winner's training begins: at its seed, or where it was stopped.
+
+    Raises:
+        RunError: somebody has made another run of it since.
+        CheckpointError: as `session.newest`.
+    """
+    if not (folder / runs.CONFIG).exists():
+        return experiment.Begin()
+    if runs.read(folder) != run:
+        how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
+        raise RunError(f"{folder} has another run than this sweep's; go on with it: {how}")
+    return session.newest(folder, run)
 
 
 def _numbers(name: str, text: str | None, usual: float) -> list[float]:
@@ -121,51 +121,6 @@ def _numbers(name: str, text: str | None, usual: float) -> list[float]:
     if len(set(numbers)) < len(numbers):
         raise SpecError(f"--{name} must have each number once; got {text!r}")
     return numbers
-
-
-def _train(config: Config, combinations: list[Hyper], seeds: int, data: "Dataset") -> list[dict[str, Any]]:
-    """A row for each combination: its numbers, and what its runs reached."""
-    import jax
-    import numpy as np
-
-    from mnist_jax.sweep import fit_many
-
-    count = len(combinations) * seeds
-    console.note(f"{count} runs of {config.model}, epochs each: {config.epochs}")
-    keys = jax.vmap(jax.random.key)(np.tile(np.arange(seeds, dtype=np.uint32), len(combinations)))
-    hyper = Hyper(*(np.repeat(column, seeds) for column in zip(*combinations, strict=True)))
-
-    def after_epoch(first: int, records: "Sequence[EpochRecord]") -> None:
-        accuracies = [record.validation_accuracy or 0.0 for record in records]
-        runs_now = f"runs {first + 1} to {first + len(records)} of {count}"
-        reached = f"{console.percent(min(accuracies))} to {console.percent(max(accuracies))}"
-        console.note(f"{runs_now}, epoch {records[0].epoch}/{config.epochs}: validation {reached}")
-
-    many = fit_many(config, data.train, data.validation, keys=keys, hyper=hyper, callback=after_epoch)
-    last = [history[-1] for history in many.histories]
-    rows = []
-    for index, numbers in enumerate(combinations):
-        mine = last[index * seeds : (index + 1) * seeds]
-        accuracies = [
-            record.validation_accuracy
-            if math.isfinite(record.loss) and math.isfinite(record.validation_loss or 0.0)
-            else None
-            for record in mine
-        ]
-        rows.append(_row(numbers, accuracies))
-    return rows
-
-
-def _row(hyper: Hyper, accuracies: list[float | None]) -> dict[str, Any]:
-    """A combination and its runs; where one has diverged, there is no mean."""
-    good = [accuracy for accuracy in accuracies if accuracy is not None]
-    whole = len(good) == len(accuracies)
-    return {
-        **hyper._asdict(),
-        "accuracies": accuracies,
-        "mean": statistics.fmean(good) if whole else None,
-        "std": statistics.stdev(good) if whole and len(good) > 1 else None,
-    }
 
 
 def _plot(found: dict[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """`mnist-jax train`."""
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_jax import machine, runs
+from mnist_jax import machine, results, runs
 from mnist_jax.cli import console, experiment, options, report, session
 from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import RunError, SpecError
@@ -146,8 +147,9 @@ def train(
     with runs.claim(folder, run, versions) if resume is None else runs.reopen(folder):
         begin = session.newest(folder, run)
         done = len(begin.history)
-        if done > run.config.epochs or (done == run.config.epochs and runs.is_scored(folder, done)):
-            raise RunError(f"{folder} has done all its epochs ({done}); {_for_more(run, done)}")
+        if done > run.config.epochs or (done == run.config.epochs and _is_scored(folder, begin)):
+            page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
+            raise RunError(f"{folder} has done all its epochs ({done}); {_for_more(run, done)}{page}")
         parameters = f"{run.config.model.parameters:,} parameters"
         console.note(f"{run.preset} on {run.dataset}: {run.config.model}, {parameters}")
         outcome, metrics = session.complete(folder, run, data, versions, started, begin, checkpoint_every)
@@ -158,6 +160,10 @@ def train(
     if with_report:
         report.write(folder, run, data, folder / report.NAME)
     session.conclude(folder, run, outcome)
+
+
+def _is_scored(folder: Path, begin: experiment.Begin) -> bool:
+    return begin.state is not None and results.is_scored(folder, len(begin.history), begin.state.eval_params)
 
 
 def _longer(run: runs.Run, epochs: int | None) -> runs.Run:

@@ -14,6 +14,7 @@ from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
 from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import DivergenceError, RunError
+from mnist_jax.files import write_atomic
 from mnist_jax.networks import MLP, Activation
 from mnist_jax.optimizers import Schedule
 from mnist_jax.presets import STRONG
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
     from mnist_jax.loop import EpochRecord
 
-STUDY, RUN = "study.db", "run"
+STUDY, RUN, NAME = "study.db", "run", "mnist-jax"
+# What SQLite says of a disk that is full, fails or cannot be written, rather than of what is in a file.
+DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 def tune(
@@ -56,13 +59,15 @@ def tune(
     check_whole("epochs", epochs)
     runs.check_seed(seed)
     options.check_to_choose_by(validation_fraction)
-    if not (out / STUDY).exists():
+    begun = (out / STUDY).exists()
+    if not begun:
         runs.check_new(out)
-    if (out / RUN).exists():
+    if (out / RUN / runs.CONFIG).exists():
         raise RunError(
             f"{out / RUN} must not be there yet; move it away to search on, or go on with it: "
             f"mnist-jax train --resume {shlex.quote(str(out / RUN))}"
         )
+    runs.check_new(out / RUN)
     try:
         import optuna
     except ImportError:
@@ -72,13 +77,13 @@ def tune(
     data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     asked = {
+        "dataset": data.name,
         "data": data.sha256,
         "epochs": epochs,
         "validation_fraction": validation_fraction,
         "seed": seed,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    with runs.hold(out), _study(out, asked) as study:
+    with runs.reopen(out) if begun else runs.take(out), _study(out, asked) as study:
         study.optimize(
             lambda trial: _try(trial, data, epochs, seed),
             n_trials=max(0, trials - _done(study)),
@@ -104,42 +109,83 @@ def _study(out: Path, asked: dict[str, Any]) -> "Iterator[optuna.Study]":
     """The search in a directory, a new one or one to go on with; it is closed in the end.
 
     Raises:
-        RunError: it is one for something else, or the file is damaged.
+        RunError: it is one for something else, or the file is damaged or cannot be written.
+        OSError: a new one cannot be written.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     storage = None
     try:
-        if (out / STUDY).exists():
-            with closing(sqlite3.connect(out / STUDY)) as file:
-                if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
-                    raise RunError(f"{out / STUDY} must be a search that tune wrote; it is another database")
+        tables = _tables(out / STUDY)
+        if not tables:
+            (out / f"{STUDY}-journal").unlink(missing_ok=True)
+            write_atomic(out / STUDY, _empty(asked))
+        elif "studies" not in tables:
+            raise RunError(f"{out / STUDY} must be a search that tune wrote; it is another database")
         storage = optuna.storages.RDBStorage(f"sqlite:///{(out / STUDY).resolve()}")
         study = optuna.create_study(
             storage=storage,
-            study_name="mnist-jax",
+            study_name=NAME,
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
         # Another seed for each call, or one that goes on would begin with the same suggestions again.
         study.sampler = optuna.samplers.TPESampler(seed=(asked["seed"] + len(study.trials)) % 2**32)
-        kept = study.user_attrs
         for name, value in asked.items():
-            if kept.get(name, value) != value:
-                was = kept[name]
-                raise RunError(
-                    f"{out} has a search with {name} {was!r}; got {value!r}; name another directory"
-                )
-            study.set_user_attr(name, value)
+            if (was := study.user_attrs.get(name, value)) != value:
+                other = f"on another {asked['dataset']}, sha256" if name == "data" else f"with {name}"
+                raise RunError(f"{out} has a search {other} {was!r}; got {value!r}; name another directory")
+        for name in asked.keys() - study.user_attrs.keys():  # which an older version did not keep
+            study.set_user_attr(name, asked[name])
         yield study
     except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        if (said := _of_the_disk(error)) is not None:
+            raise RunError(
+                f"{out / STUDY} cannot be written: {said}; once it can be, the same command goes on"
+            ) from None
         raise RunError(f"{out / STUDY} must be a search that tune wrote; {error}") from None
     finally:
         if storage is not None:
             storage.remove_session()
             storage.engine.dispose()
+
+
+def _tables(path: Path) -> set[str]:
+    """The names of a database's tables; none where there is no file, or one that was never filled."""
+    if not path.exists():
+        return set()
+    with closing(sqlite3.connect(path)) as file:
+        return {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _empty(asked: dict[str, Any]) -> bytes:
+    """A new search as a whole file: Optuna would make one table after the other in it."""
+    import optuna
+    from sqlalchemy.pool import StaticPool
+
+    in_memory = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+    storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=in_memory)
+    study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
+    for name, value in asked.items():
+        study.set_user_attr(name, value)
+    with closing(storage.engine.raw_connection()) as connection:
+        database: Any = connection.driver_connection
+        content: bytes = database.serialize()
+    storage.remove_session()
+    storage.engine.dispose()
+    return content
+
+
+def _of_the_disk(error: BaseException | None) -> str | None:
+    """What SQLite says of the disk, where that is what an error comes from."""
+    while error is not None:
+        # In its lowest byte the kind, in those above the details.
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in DISK:
+            return str(error)
+        error = error.__cause__
+    return None
 
 
 def _done(study: "optuna.Study") -> int:

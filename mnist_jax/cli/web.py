@@ -30,10 +30,14 @@ def web(
     if out.exists() and not out.is_dir():
         raise RunError(f"--out must name a directory; {out} is a file")
     files = page(model, data_dir)
-    from mnist_jax.files import TEMPORARY, write_atomic
+    from mnist_jax.files import remove, target, temporaries, write_atomic
 
-    there = [path for path in out.rglob("*") if path.is_file() and not TEMPORARY.fullmatch(path.name)]
-    theirs = [path for path in there if str(path.relative_to(out)) not in files]
+    pages = [out / name for name in files]
+    # What a killed process has left of the page is not to go online with it.
+    folders = {path.parent for path in pages}
+    remove(left for folder in folders for left in temporaries(folder) if folder / target(left) in pages)
+    there = [path for path in out.rglob("*") if path.is_file()]
+    theirs = [path for path in there if path not in pages]
     if theirs or (there and not (out / "app.js").exists()):
         name = (theirs or there)[0].name
         raise RunError(f"--out must be a new directory, or one that web wrote; {out} holds {name}")
