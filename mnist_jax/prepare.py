@@ -10,11 +10,13 @@ import warnings
 from io import BytesIO
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from mnist_jax.errors import ImageError
+from mnist_jax.checks import as_array
+from mnist_jax.errors import ImageError, InputError
 
 MAX_PIXELS = 50_000_000
 WORKING_SIZE = 256  # pixels on the longer side; strokes are then still several pixels wide
@@ -31,10 +33,12 @@ def prepare(picture: Image.Image | np.ndarray) -> np.ndarray:
     Raises:
         ImageError: no digit in it, or several; or not a picture, or an array of another shape or dtype.
     """
-    if isinstance(picture, np.ndarray):
-        picture = _from_array(picture)
-    if not isinstance(picture, Image.Image):
+    if isinstance(picture, str | bytes | PathLike):
         raise ImageError(f"prepare takes a Pillow image or an array; got {picture!r}; read() opens files")
+    if not isinstance(picture, Image.Image):
+        picture = _from_array(picture)
+    if not picture.width * picture.height:
+        raise ImageError(f"a picture must have pixels; got {picture.width} x {picture.height} of them")
     return frame(one_digit(isolate(_grey(picture))))
 
 
@@ -225,13 +229,17 @@ def _weights(old: int, new: int) -> np.ndarray:
     return np.asarray(overlap.clip(0) / scale)
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _from_array(picture: Any) -> Image.Image:
+    try:
+        array = as_array("picture", picture, "a Pillow image or an array")
+    except InputError as error:
+        raise ImageError(str(error)) from None
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not shaped or array.dtype != np.uint8 or not array.size:
         raise ImageError(
             f"a picture must be uint8 [h, w], or [h, w, 3 or 4]; got {array.dtype} {list(array.shape)}"
         )
-    return Image.fromarray(array)
+    return Image.fromarray(np.asarray(array))
 
 
 def _grey(picture: Image.Image) -> np.ndarray:

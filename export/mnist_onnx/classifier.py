@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.checks import check_images
+from mnist_jax.checks import as_images, check_pixels
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.networks import CLASSES, IMAGE_SHAPE
 from mnist_jax.sources import DIGITS
@@ -70,8 +70,8 @@ class Classifier:
             InputError: another shape, dtype or range.
             ModelError: the file's graph fails on them.
         """
-        check_images(images)
-        images = np.asarray(images)
+        images = np.asarray(as_images(images))
+        check_pixels(images)
         if self._foreign is not None:
             return self._foreign.predict(images)
         if self.metadata["input_range"] == "0..255" and images.dtype != np.uint8:
