@@ -42,7 +42,8 @@ def main(name: str, seed: str, held_out: str, dataset: str, *data_dir: str) -> f
     recipe = RECIPES[name]
     config, hyper = recipe.config, Hyper(recipe.learning_rate)
     data = load(dataset, *data_dir, validation_fraction=1 / 6 if held_out == "validation" else 0.0)
-    unseen = data.test if data.validation is None else HeldOut(*data.validation)
+    held = data.validation
+    unseen = data.test if held is None else HeldOut(held.images, held.labels)
 
     @jax.jit
     def run(key: jax.Array, train: Examples, unseen: HeldOut) -> jax.Array:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mnist_jax.checks import check_image_type
+from mnist_jax.checks import as_images
 from mnist_jax.models import scale
 from mnist_jax.settings import check_real
 from mnist_jax.types import Array, Images, Scalar
@@ -27,7 +27,6 @@ def fast_gradient_sign(loss: Callable[[Array], Scalar], distance: float, images:
         InputError: the images have another shape or dtype.
         SpecError: the distance is no number of 0..1.
     """
-    check_image_type(images)
     distance = check_real("distance", distance, 0, 1)
-    pixels = scale(images)
+    pixels = scale(as_images(images))
     return pixels + distance * jnp.sign(jax.grad(loss)(pixels))

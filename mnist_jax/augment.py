@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mnist_jax.checks import check_image_type
+from mnist_jax.checks import as_image
 from mnist_jax.deformations import Deformation
 from mnist_jax.errors import SpecError
 from mnist_jax.models import check_key, scale
@@ -47,8 +47,7 @@ def deform(deformation: Deformation, key: Key, image: Image) -> Pixels:
     check_key(key)
     if not isinstance(deformation, Deformation):
         raise SpecError(f"deformation must be a Deformation; got {deformation!r}")
-    check_image_type(jnp.asarray(image)[None])
-    pixels = scale(image)
+    pixels = scale(as_image(image))
     if deformation == Deformation(smoothness=deformation.smoothness):
         return pixels  # to the last bit
     return sample(pixels, *displace(deformation, key))

@@ -1,6 +1,11 @@
 """What the figures of `plots` and `mosaics` share: their colours, their sizes, a place to draw."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_jax.checks import as_array
+from mnist_jax.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -11,6 +16,23 @@ BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
 WIDTH = 7.0  # of most figures, in inches
 LONGEST = 60  # letters of a text in a figure
+
+
+def real_numbers(name: str, value: Any) -> np.ndarray:
+    """What is to be drawn: an array of real numbers, or lists that are one.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(value, list | tuple):
+        try:
+            value = np.asarray(value)
+        except ValueError:
+            raise InputError(f"{name} must be one array; got lists of several lengths") from None
+    array = as_array(name, value)
+    if getattr(array.dtype, "kind", "") not in tuple("biuf"):
+        raise InputError(f"{name} must be real numbers; got {array.dtype}")
+    return np.asarray(array)
 
 
 def axes(width: float, height: float) -> "Axes":

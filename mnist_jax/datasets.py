@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnist_jax import folders, idx, sources, store
-from mnist_jax.checks import check_labels
+from mnist_jax.checks import as_labels
 from mnist_jax.errors import DatasetError, InputError, SpecError
 from mnist_jax.networks import IMAGE_SHAPE
 from mnist_jax.prepare import resize
@@ -75,14 +75,14 @@ def load(
         classes=sources.classes(name),
         train=kept,
         validation=validation,
-        test=HeldOut(*test),
+        test=HeldOut(test.images, test.labels),
     )
 
 
 def _labelled(name: str, part: str, images: store.Raw, labels: store.Raw) -> Examples:
     """Images with their labels, once they fit each other."""
     try:
-        check_labels(labels.array, len(images.array))
+        as_labels(labels.array, len(images.array))
     except InputError as error:
         raise DatasetError(f"{name}'s {part} files do not fit each other: {error}") from None
     if not len(images.array):
@@ -95,18 +95,14 @@ def _labelled(name: str, part: str, images: store.Raw, labels: store.Raw) -> Exa
 def _split(train: Examples, fraction: float, seed: int | None) -> tuple[Examples, Examples | None]:
     if fraction == 0:
         return train, None
-    count = len(train.labels)
+    count = len(train)
     kept = math.floor(count * (1 - fraction))  # Keras's rounding
     if kept in (0, count):
         raise SpecError(f"validation fraction {fraction} must leave examples on both sides of {count:,}")
     if seed is None:  # slices, which leave a memory map on the disk
-        first, last = slice(kept), slice(kept, None)
-        return Examples(train.images[first], train.labels[first]), Examples(
-            train.images[last], train.labels[last]
-        )
+        return train[:kept], train[kept:]
     order = np.random.default_rng(seed).permutation(count)
-    rows, held = np.sort(order[:kept]), np.sort(order[kept:])
-    return Examples(train.images[rows], train.labels[rows]), Examples(train.images[held], train.labels[held])
+    return train[np.sort(order[:kept])], train[np.sort(order[kept:])]
 
 
 def _digits() -> list[store.Raw]:

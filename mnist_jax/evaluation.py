@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Int32
 
-from mnist_jax.checks import check_example_types, check_images, check_labels
+from mnist_jax.checks import as_examples, check_pixels
 from mnist_jax.metrics import confusion_matrix, cross_entropy
 from mnist_jax.models import apply
 from mnist_jax.networks import Spec
@@ -40,15 +40,13 @@ def evaluate(
             seen: a label or a float32 pixel is out of its range.
         SpecError: the batch size is not a whole number of at least 1; or as `apply`.
     """
-    check_example_types(examples)
-    if not any(isinstance(array, jax.core.Tracer) for array in (examples.images, examples.labels)):
-        check_images(examples.images)
-        check_labels(examples.labels, len(examples.images))
-    count = examples.labels.shape[0]
+    images, labels = as_examples(examples)
+    check_pixels(images)
+    count = labels.shape[0]
     batch_size = min(check_whole("batch size", batch_size), count)
     batches = -(-count // batch_size)
     rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
-    images, labels = jnp.asarray(examples.images), jnp.asarray(examples.labels)
+    images, labels = jnp.asarray(images), jnp.asarray(labels)
 
     def add(sums: tuple[jax.Array, Confusion], rows: jax.Array) -> tuple[tuple[jax.Array, Confusion], None]:
         loss, confusion = sums

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float32
 
-from mnist_jax.errors import SpecError
+from mnist_jax.checks import as_images
+from mnist_jax.errors import InputError, SpecError
 from mnist_jax.models import activations, apply, scale
 from mnist_jax.networks import Spec
 from mnist_jax.types import Array, Images, Params
@@ -20,18 +21,20 @@ def saliency(spec: Spec, params: Params, images: Images) -> Float32[Array, "batc
     def winning(pixels: jax.Array) -> jax.Array:
         return apply(spec, params, pixels).max(axis=-1).sum()
 
-    return jnp.abs(jax.grad(winning)(scale(images)))
+    return jnp.abs(jax.grad(winning)(scale(as_images(images))))
 
 
 def silent_units(spec: Spec, params: Params, images: Images) -> Bool[Array, "units"]:
     """The units (of a convolution: the channels) of the first layer that say the same of every image.
 
     Raises:
-        InputError: as `apply`.
+        InputError: as `apply`, or there is no image.
         SpecError: as `apply`, or the network has no hidden layer.
     """
     hidden = activations(spec, params, images)
     if not hidden:
         raise SpecError(f"silent_units needs a network with a hidden layer; got {spec}")
+    if not len(hidden[0]):
+        raise InputError("silent_units needs at least one image; got none")
     over = tuple(range(hidden[0].ndim - 1))
     return hidden[0].max(over) == hidden[0].min(over)

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from mnist_jax.checks import check_config, check_images, check_labels
+from mnist_jax.checks import check_config, check_pixels
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation import Evaluation, evaluate
 from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
-from mnist_jax.train import StepMetrics, TrainState, check_trainable, init_state, train_epoch
+from mnist_jax.train import StepMetrics, TrainState, as_trainable, init_state, train_epoch
 from mnist_jax.types import Array, Examples, Key, Params
 
 
@@ -54,7 +54,7 @@ class Fit(NamedTuple):
         return self.state.eval_params
 
 
-# Donation gives the old state's memory to the new one, so the caller's arrays must not go in here.
+# Donation gives the old state's memory to the new one, so nothing that anybody holds must go in here.
 _train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
 _evaluate = jax.jit(evaluate, static_argnums=0, static_argnames="batch_size")
 
@@ -85,8 +85,8 @@ def fit(
         key: the run's only source of randomness. Same key, same machine: same bits.
         state: where to go on, in place of a key: the end of an epoch of the same run.
         hyper: the numbers of this run; by default the optimiser's own.
-        callback: called after each epoch with its record and the state, which the next epoch takes
-            over: copy what is to be kept. Training stops where it returns True.
+        callback: called after each epoch with its record and the state, which may be kept as it is.
+            Training stops where it returns True.
 
     Returns:
         The last state, and the history of the epochs that this call has done.
@@ -100,22 +100,22 @@ def fit(
     check_config(config)
     hyper = default_hyper(config.optimizer) if hyper is None else hyper
     check_hyper(hyper)
-    check_sets(config, train, validation)
+    train, validation = as_sets(config, train, validation)
     if callback is not None and not callable(callback):
         raise SpecError(f"callback must be a function of a record and a state; got {callback!r}")
     hyper = jax.tree.map(jnp.float32, hyper)
     train = jax.device_put(train)
     validation = jax.device_put(validation)
-    state, done = _start(config, key, state, len(train.labels))
+    state, done = _start(config, key, state, len(train))
     start = time.perf_counter()
-    run_epoch = _train_epoch.lower(config, hyper, state, train).compile()
+    run_epoch = compiled(_train_epoch, hyper, state, train, static=(config,))
     compile_seconds = time.perf_counter() - start
 
     history: list[EpochRecord] = []
     for epoch in range(done + 1, config.epochs + 1):
-        before = jax.tree.map(jnp.copy, state)
+        before, donated = state, jax.tree.map(jnp.copy, state)  # the last finite one is kept
         start = time.perf_counter()
-        state, steps = jax.block_until_ready(run_epoch(hyper, state, train))
+        state, steps = jax.block_until_ready(run_epoch(hyper, donated, train))
         seconds = time.perf_counter() - start
         scores = None if validation is None else _evaluate(config.model, state.eval_params, validation)
         finite = _all_finite(state.params) and (scores is None or np.isfinite(scores.loss))
@@ -126,6 +126,17 @@ def fit(
         if callback is not None and callback(record, state):
             break
     return Fit(state, history, compile_seconds)
+
+
+def compiled(program: Any, *arguments: Any, static: tuple[Any, ...] = ()) -> Callable[..., Any]:
+    """A jitted function of static arguments and of such others, which it is left to be called with.
+
+    Where compiling is switched off, as by `jax.disable_jit`, it runs operation by operation.
+    """
+    if jax.config.jax_disable_jit:
+        return functools.partial(program, *static)
+    found: Callable[..., Any] = program.lower(*static, *arguments).compile()
+    return found
 
 
 def record_of(epoch: int, steps: StepMetrics, scores: Evaluation | None, seconds: float) -> EpochRecord:
@@ -143,7 +154,7 @@ def record_of(epoch: int, steps: StepMetrics, scores: Evaluation | None, seconds
 
 
 def _start(config: Config, key: Key | None, state: TrainState | None, count: int) -> tuple[TrainState, int]:
-    """The state to begin with, this run's own to donate, and the epochs that it has behind it."""
+    """The state to begin with, and the epochs that it has behind it."""
     if state is None and key is not None:
         return init_state(config, key), 0
     if state is None or key is not None:
@@ -154,7 +165,7 @@ def _start(config: Config, key: Key | None, state: TrainState | None, count: int
     done, within = divmod(int(state.step), -(-count // config.batch_size))
     if within:
         raise SpecError(f"a state to go on from must be at an epoch's end; got one {within} steps into it")
-    return jax.tree.map(jnp.copy, state), done
+    return jax.tree.map(jnp.asarray, state), done
 
 
 def _shapes(tree: Any) -> Any:
@@ -163,22 +174,23 @@ def _shapes(tree: Any) -> Any:
     return structure, [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in leaves]
 
 
-def check_sets(config: Config, train: Examples, validation: Examples | None) -> None:
-    """Checks what is trained and validated on.
+def as_sets(config: Config, train: Any, validation: Any) -> tuple[Examples, Examples | None]:
+    """What is trained and validated on, as `as_trainable` gives it, pixels and all looked at.
 
     Raises:
         InputError: images or labels are not what they must be, or fewer than a batch.
     """
-    for name, examples in (("train", train), ("validation", validation)):
-        if examples is not None:
-            check_trainable(examples, name)
-            check_images(examples.images)
-            check_labels(examples.labels, len(examples.images))
-    if config.batch_size > len(train.labels):
+    train = as_trainable(train, "train")
+    check_pixels(train.images)
+    if validation is not None:
+        validation = as_trainable(validation, "validation")
+        check_pixels(validation.images)
+    if config.batch_size > len(train):
         raise InputError(
             f"batch size ({config.batch_size:,}) must be at most the number of training examples "
-            f"({len(train.labels):,})"
+            f"({len(train):,})"
         )
+    return train, validation
 
 
 def _diverged(epoch: int, losses: np.ndarray, hyper: Hyper) -> str:

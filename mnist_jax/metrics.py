@@ -1,12 +1,15 @@
 """Losses and scores as pure functions of arrays."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float32, Int32
 
+from mnist_jax.checks import as_array, as_labels, check_range
+from mnist_jax.errors import InputError
 from mnist_jax.networks import CLASSES, Output
+from mnist_jax.settings import check_one_of, check_whole
 from mnist_jax.types import AnyArray, Array, Confusion, Labels, Logits, Scalar
 
 
@@ -54,7 +57,15 @@ def cross_entropy(
         logits: `[batch, 10]`.
         labels: `[batch]`.
         label_smoothing: the share of the target that is spread over all classes.
+
+    Raises:
+        InputError: shapes or dtypes do not fit; outside `jit`, where numbers can be seen: a label is not one
+            of the ten classes.
+        SpecError: there is no such output.
     """
+    check_one_of("output", output, get_args(Output))
+    logits = _rows("logits", logits)
+    labels = as_labels(labels, logits.shape[0])
     scores = jax.nn.log_sigmoid(logits) if output == "sigmoid" else logits
     log_probabilities = jax.nn.log_softmax(scores)
     # Not take_along_axis, whose gradient is a scatter: slow on every device.
@@ -66,15 +77,33 @@ def cross_entropy(
 def confusion_matrix(
     predicted: Labels, labels: Labels, weights: Int32[Array, "batch"] | None = None
 ) -> Confusion:
-    """Counts: row true class, column predicted class, int32 `[10, 10]`; `weights` 0 leaves an example out."""
-    counts = jnp.ones(labels.shape, jnp.int32) if weights is None else weights
+    """Counts: row true class, column predicted class, int32 `[10, 10]`; `weights` 0 leaves an example out.
+
+    Raises:
+        InputError: as `cross_entropy`, of predicted classes too; or weights are not one integer for each.
+    """
+    labels = as_labels(labels)
+    predicted = as_labels(predicted, labels.shape[0], "predicted")
+    counts = jnp.ones(labels.shape, jnp.int32) if weights is None else as_array("weights", weights)
+    if counts.shape != labels.shape or not jnp.issubdtype(counts.dtype, jnp.integer):
+        came = f"{counts.dtype} {list(counts.shape)}"
+        raise InputError(f"weights must be integers, one for each of {labels.shape[0]:,} labels; got {came}")
     cells = jnp.asarray(labels, jnp.int32), jnp.asarray(predicted, jnp.int32)
     return jnp.zeros((CLASSES, CLASSES), jnp.int32).at[cells].add(counts)
 
 
 def class_scores(confusion: Confusion) -> ClassScores:
-    """Precision, recall and F1 of each class."""
-    counts = confusion.astype(jnp.float32)
+    """Precision, recall and F1 of each class.
+
+    Raises:
+        InputError: these are not counts, whole numbers `[10, 10]`.
+    """
+    confusion = as_array("confusion", confusion)
+    integers = jnp.issubdtype(confusion.dtype, jnp.integer)
+    if confusion.shape != (CLASSES, CLASSES) or not integers:
+        came = f"{confusion.dtype} {list(confusion.shape)}"
+        raise InputError(f"confusion must be counts, whole numbers [{CLASSES}, {CLASSES}]; got {came}")
+    counts = jnp.asarray(confusion, jnp.float32)
     hits, predicted, actual = jnp.diagonal(counts), counts.sum(axis=0), counts.sum(axis=1)
     return ClassScores(
         precision=hits / jnp.maximum(predicted, 1),
@@ -92,8 +121,18 @@ def calibration(
         probabilities: `[batch, 10]`, in 0..1.
         labels: `[batch]`.
         bins: a bin holds the confidences above its lower end, up to its upper one.
+
+    Raises:
+        InputError: shapes or dtypes do not fit, or there is no row; outside `jit`, where numbers can be seen:
+            a probability or a label is out of its range.
+        SpecError: bins are no whole number of at least 1.
     """
-    probabilities, labels = jnp.asarray(probabilities), jnp.asarray(labels)
+    probabilities = _rows("probabilities", probabilities)
+    labels = jnp.asarray(as_labels(labels, probabilities.shape[0]))
+    check_range("probabilities", probabilities)
+    bins = check_whole("bins", bins)
+    if not labels.shape[0]:
+        raise InputError("calibration needs at least one row of probabilities; got none")
     said = probabilities.max(axis=-1)
     right = (probabilities.argmax(axis=-1) == labels).astype(jnp.float32)
     place = jnp.clip(jnp.ceil(said * bins).astype(jnp.int32) - 1, 0, bins - 1)
@@ -106,3 +145,13 @@ def calibration(
     confidence, accuracy = binned(said) / shares, binned(right) / shares
     error = (jnp.abs(confidence - accuracy) * count.astype(jnp.float32)).sum() / labels.shape[0]
     return Calibration(confidence, accuracy, count, error)
+
+
+def _rows(name: str, numbers: Any) -> Array:
+    """Ten real numbers for each example."""
+    numbers = as_array(name, numbers)
+    real = jnp.issubdtype(numbers.dtype, jnp.floating)
+    if len(numbers.shape) != 2 or numbers.shape[1] != CLASSES or not real:
+        came = f"{numbers.dtype} {list(numbers.shape)}"
+        raise InputError(f"{name} must be floats [batch, {CLASSES}]; got {came}")
+    return jnp.asarray(numbers)

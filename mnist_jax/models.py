@@ -4,6 +4,7 @@ The only file that imports Flax.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float32, UInt8
 
-from mnist_jax.checks import check_image_type, check_params, check_spec
+from mnist_jax.checks import as_images, check_params, check_pixels, check_spec
 from mnist_jax.convolution import convolve, pool
 from mnist_jax.errors import SpecError
 from mnist_jax.networks import (
@@ -73,7 +74,7 @@ class _Network(nn.Module):
                 hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](convolution(hidden)))
                 self.sow(*_HIDDEN, hidden)
                 hidden = drop(hidden)
-        hidden = hidden.reshape(len(hidden), -1)
+        hidden = hidden.reshape(len(hidden), math.prod(hidden.shape[1:]))  # -1 is not known of no image
         for width, activation in zip(spec.widths[1:-1], spec.activations, strict=True):
             hidden = _ACTIVATIONS[activation](dense(width)(hidden))
             self.sow(*_HIDDEN, hidden)
@@ -151,7 +152,7 @@ def apply(
     check_spec(spec)
     check_one_of("dtype", dtype, get_args(Dtype))
     check_params(spec, params)
-    check_image_type(images)
+    images = as_images(images)
     if check_real("dropout", dropout, 0, 1):
         check_key(key)
     keys = None if key is None else {"dropout": key}
@@ -170,7 +171,7 @@ def activations(spec: Spec, params: Params, images: Images) -> tuple[jax.Array, 
     """
     check_spec(spec)
     check_params(spec, params)
-    check_image_type(images)
+    images = as_images(images)
     collection, name = _HIDDEN
     _, sown = _module(spec).apply({"params": params}, scale(images), mutable=collection)
     found = sown.get(collection, {})
@@ -206,5 +207,13 @@ def probabilities(output: Output, logits: Logits) -> Logits:
 
 
 def predict(spec: Spec, params: Params, images: Images) -> Logits:
-    """What the network answers, `[batch, 10]`: the class is its argmax."""
+    """What the network answers, `[batch, 10]`: the class is its argmax.
+
+    Raises:
+        InputError: as `apply`; outside `jit`, where numbers can be seen: a float32 pixel is outside 0..1,
+            which `apply` alone takes.
+        SpecError: as `apply`.
+    """
+    images = as_images(images)
+    check_pixels(images)
     return probabilities(spec.output, apply(spec, params, images))

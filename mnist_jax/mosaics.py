@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mnist_jax.canvas import BLUE, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.canvas import BLUE, ORANGE, WIDTH, axes, fade, plain, real_numbers
 from mnist_jax.errors import InputError
 from mnist_jax.networks import CLASSES
 from mnist_jax.sources import DIGITS
@@ -58,7 +58,11 @@ def plot_predictions(
     Raises:
         InputError: shapes do not fit.
     """
-    pictures, shares, classified = _pictures(images), np.asarray(probabilities), np.asarray(labels)
+    pictures, shares, classified = (
+        _pictures(images),
+        real_numbers("probabilities", probabilities),
+        real_numbers("labels", labels),
+    )
     if shares.shape != (len(pictures), CLASSES) or classified.shape != (len(pictures),):
         came = f"{list(shares.shape)} and {list(classified.shape)}"
         raise InputError(
@@ -93,19 +97,23 @@ def plot_weights(
         silent: bool `[units]`, as `inspection.silent_units` gives it: these units are crossed out.
         most: how many units are shown, at most.
         ax: where to draw.
+
+    Raises:
+        InputError: `silent` is not of that shape.
     """
     kernel = np.asarray(params["Conv_0" if "Conv_0" in params else "Dense_0"]["kernel"])
     side = kernel.shape[0] if kernel.ndim == 4 else 28
     pictures = np.moveaxis(kernel.reshape(side, side, -1), -1, 0)[:most]
+    crosses = np.zeros(kernel.shape[-1]) if silent is None else real_numbers("silent", silent)
+    if crosses.shape != kernel.shape[-1:]:
+        raise InputError(f"silent must be bool [{kernel.shape[-1]}], one a unit; got {list(crosses.shape)}")
     gap = max(1, side // 14)
     columns = min(len(pictures), 20 if len(pictures) > 50 else 10)
     mosaic, places = _mosaic(pictures, columns, gap, gap)
     ax = ax or axes(WIDTH, WIDTH * mosaic.shape[0] / mosaic.shape[1])
     reach = np.quantile(np.abs(pictures), 0.995) or 1  # a few large weights would pale all others
     ax.imshow(mosaic, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="none")
-    for crossed, (row, column) in zip(
-        () if silent is None else np.asarray(silent)[:most], places, strict=False
-    ):
+    for crossed, (row, column) in zip(crosses[:most], places, strict=True):
         if crossed:
             ends = np.array([0, side - 1])
             ax.plot(column + ends, row + ends, color="black", linewidth=1)
@@ -118,8 +126,16 @@ def plot_activations(hidden: Any, *, names: Sequence[str] = (), ax: "Axes | None
     """What a hidden layer makes of each picture: a row of units, or of a convolution's maps.
 
     `hidden` is `[n, width]` or `[n, side, side, channels]`, one of those that `models.activations` gives.
+
+    Raises:
+        InputError: it is of another shape, or empty.
     """
-    values = np.asarray(hidden)
+    values = real_numbers("hidden", hidden)
+    if values.ndim not in (2, 4) or not values.size:
+        raise InputError(
+            "hidden must be [n, width] or [n, side, side, channels], with n at least 1; "
+            f"got {list(values.shape)}"
+        )
     aspect: Literal["equal", "auto"]
     if values.ndim == 4:
         total = values.shape[-1]
@@ -166,7 +182,7 @@ def plot_saliency(images: Any, saliency: Any, *, ax: "Axes | None" = None) -> "A
 
 
 def _pictures(images: Any) -> np.ndarray:
-    pictures = np.asarray(images)
+    pictures = real_numbers("images", images)
     if pictures.ndim != 3 or not len(pictures):
         raise InputError(f"images must be [n, height, width], with n at least 1; got {list(pictures.shape)}")
     return pictures

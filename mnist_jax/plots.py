@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mnist_jax.canvas import BLUE, COLORS, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.canvas import BLUE, COLORS, ORANGE, WIDTH, axes, fade, plain, real_numbers
+from mnist_jax.checks import as_labels
 from mnist_jax.errors import InputError
 from mnist_jax.mosaics import plot_activations, plot_images, plot_predictions, plot_saliency, plot_weights
 from mnist_jax.networks import CLASSES
@@ -46,14 +47,15 @@ def plot_class_balance(
     """The share of each class in each set, from its labels, whole numbers `[n]`, by its name.
 
     Raises:
-        InputError: there is no set, or one is empty.
+        InputError: there is no set, one is empty, or its labels are not classes.
     """
-    if not labels or not all(len(found) for found in labels.values()):
+    sets = {name: as_labels(real_numbers("labels", found)) for name, found in labels.items()}
+    if not sets or not all(len(found) for found in sets.values()):
         raise InputError("class balance needs sets with labels in them; got " + (", ".join(labels) or "none"))
     ax = ax or axes(WIDTH, 2.8)
-    width = 0.8 / len(labels)
-    for index, ((name, found), color) in enumerate(zip(labels.items(), cycle(COLORS), strict=False)):
-        shares = np.bincount(np.asarray(found), minlength=CLASSES) / len(found)
+    width = 0.8 / len(sets)
+    for index, ((name, found), color) in enumerate(zip(sets.items(), cycle(COLORS), strict=False)):
+        shares = np.bincount(found, minlength=CLASSES) / len(found)
         places = np.arange(CLASSES) + (index - (len(labels) - 1) / 2) * width
         ax.bar(places, 100 * shares, width, color=color, label=f"{name} ({len(found):,})")
     _name_classes(ax, classes, "x")
@@ -117,7 +119,7 @@ def plot_confusion(
     Raises:
         InputError: it has another shape.
     """
-    counts = np.asarray(confusion).astype(float)
+    counts = real_numbers("confusion", confusion).astype(float)
     if counts.shape != (CLASSES, CLASSES):
         raise InputError(f"a confusion matrix must be [10, 10]; got {list(counts.shape)}")
     shown = counts

@@ -12,10 +12,12 @@ Raises, when it is imported:
 import warnings
 from io import BytesIO
 from os import PathLike, fspath
+from typing import Any
 
 import numpy as np
 
-from mnist_jax.errors import ImageError, NotInstalledError
+from mnist_jax.checks import as_array
+from mnist_jax.errors import ImageError, InputError, NotInstalledError
 from mnist_jax.files import read_bytes
 
 try:
@@ -39,10 +41,12 @@ def prepare(picture: Image.Image | np.ndarray) -> np.ndarray:
     Raises:
         ImageError: no digit in it, or several; or not a picture, or an array of another shape or dtype.
     """
-    if isinstance(picture, np.ndarray):
-        picture = _from_array(picture)
-    if not isinstance(picture, Image.Image):
+    if isinstance(picture, str | bytes | PathLike):
         raise ImageError(f"prepare takes a Pillow image or an array; got {picture!r}; read() opens files")
+    if not isinstance(picture, Image.Image):
+        picture = _from_array(picture)
+    if not picture.width * picture.height:
+        raise ImageError(f"a picture must have pixels; got {picture.width} x {picture.height} of them")
     return frame(one_digit(isolate(_grey(picture))))
 
 
@@ -233,13 +237,17 @@ def _weights(old: int, new: int) -> np.ndarray:
     return np.asarray(overlap.clip(0) / scale)
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _from_array(picture: Any) -> Image.Image:
+    try:
+        array = as_array("picture", picture, "a Pillow image or an array")
+    except InputError as error:
+        raise ImageError(str(error)) from None
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not shaped or array.dtype != np.uint8 or not array.size:
         raise ImageError(
             f"a picture must be uint8 [h, w], or [h, w, 3 or 4]; got {array.dtype} {list(array.shape)}"
         )
-    return Image.fromarray(array)
+    return Image.fromarray(np.asarray(array))
 
 
 def _grey(picture: Image.Image) -> np.ndarray:

@@ -76,7 +76,7 @@ def report(
         command=command,
         onnx_bytes=onnx_bytes,
         swept=swept,
-        looked_at=min(LOOKED_AT, len(data.train.labels)),
+        looked_at=min(LOOKED_AT, len(data.train)),
         **figures,
     )
 

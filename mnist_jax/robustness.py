@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from mnist_jax.augment import Image, Pixels, affine, sample
-from mnist_jax.checks import check_images, check_labels
+from mnist_jax.checks import as_images, as_labels, check_pixels
 from mnist_jax.errors import InputError
 from mnist_jax.models import check_key, scale
 from mnist_jax.types import Key
@@ -95,8 +95,9 @@ def robustness(
         InputError: images or labels are not what they must be, or there are none.
         SpecError: the key is not one typed key.
     """
-    check_images(images)
-    check_labels(labels, len(images))
+    images = as_images(images)
+    check_pixels(images)
+    labels = np.asarray(as_labels(labels, len(images)))
     check_key(key)
     if not len(images):
         raise InputError("robustness needs at least one image; got none")
@@ -105,7 +106,7 @@ def robustness(
         Curve(
             change.name,
             change.amounts,
-            tuple(float((answer(batch).argmax(axis=-1) == labels).mean()) for batch in changed),
+            tuple(float((np.asarray(answer(batch)).argmax(axis=-1) == labels).mean()) for batch in changed),
             changed[:, 0],
         )
         for change, changed in zip(CHANGES, pictures, strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 from mnist_jax.checks import check_config
 from mnist_jax.errors import SpecError
 from mnist_jax.evaluation import evaluate
-from mnist_jax.loop import EpochRecord, check_sets, record_of
+from mnist_jax.loop import EpochRecord, as_sets, compiled, record_of
 from mnist_jax.models import activations
 from mnist_jax.networks import CNN, IMAGE_SHAPE
 from mnist_jax.settings import check_whole
@@ -52,7 +52,7 @@ def fit_many(
     keys: Key,
     hyper: Hyper | None = None,
     at_once: int | None = None,
-    callback: Callable[[int, Sequence[EpochRecord]], None] | None = None,
+    callback: Callable[[int, Sequence[EpochRecord]], bool | None] | None = None,
 ) -> Sweep:
     """Trains many runs of one config, so many at once as one program.
 
@@ -67,7 +67,8 @@ def fit_many(
         keys: typed keys `[runs]`, one for each run, such as `jax.random.split(key, 16)`.
         hyper: the numbers of the runs: each one scalar for all, or `[runs]`.
         at_once: how many are trained together; by default what suits the device and its memory.
-        callback: called after each epoch of a group with the place of its first run and a record of each.
+        callback: called after each epoch of a group with the place of its first run and a record of each. The
+            group's training stops where it returns True; groups after it are trained all the same.
 
     Raises:
         SpecError: keys are not one-dimensional; numbers do not fit them or are out of range; `callback` is no
@@ -77,7 +78,7 @@ def fit_many(
     check_config(config)
     count = _count(keys)
     hyper = _spread(default_hyper(config.optimizer) if hyper is None else hyper, count)
-    check_sets(config, train, validation)
+    train, validation = as_sets(config, train, validation)
     if callback is not None and not callable(callback):
         raise SpecError(f"callback must be a function of a place and records; got {callback!r}")
     group = min(count, suitable(config) if at_once is None else check_whole("at_once", at_once))
@@ -96,7 +97,7 @@ def fit_many(
         numbers, state = jax.tree.map(lambda leaf, rows=rows: leaf[rows], hyper), start_all(keys[rows])
         history: list[list[EpochRecord]] = [[] for _ in range(kept)]
         if run is None:  # before the first epoch, whose seconds are of training alone
-            run = run_epoch.lower(numbers, state, train).compile()
+            run = compiled(run_epoch, numbers, state, train)
         for epoch in range(1, config.epochs + 1):
             start = time.perf_counter()
             state, steps = jax.block_until_ready(run(numbers, state, train))
@@ -105,8 +106,8 @@ def fit_many(
             records = [record_of(epoch, _of_run(i, steps), _of_run(i, scores), seconds) for i in range(kept)]
             for so_far, record in zip(history, records, strict=True):
                 so_far.append(record)
-            if callback is not None:
-                callback(first, records)
+            if callback is not None and callback(first, records):
+                break
         parameters.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf[:kept]), state.eval_params))
         histories += history
     return Sweep(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parameters), histories)

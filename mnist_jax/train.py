@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int32
 
 from mnist_jax.adversarial import fast_gradient_sign
 from mnist_jax.augment import deform
-from mnist_jax.checks import check_config, check_example_types, check_params
+from mnist_jax.checks import as_examples, check_config, check_params
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.metrics import cross_entropy
 from mnist_jax.models import apply, check_key, init
@@ -94,7 +94,7 @@ def train_step(
         SpecError: the schedule is one that must know its steps; config, hyper or state is none; or the state
             is one of another network, or of an optimiser that keeps other things.
     """
-    _check(config, state, batch)
+    batch = _checked(config, state, batch)
     return _step(config, hyper, state, batch, _as_it_is)
 
 
@@ -162,8 +162,8 @@ def train_epoch(
         SpecError: config, hyper or state is none; the state is one of another network, or of an optimiser
             that keeps other things; or there are 2**31 steps or more in all epochs.
     """
-    _check(config, state, train)
-    count = train.labels.shape[0]
+    train = _checked(config, state, train)
+    count = len(train)
     steps, rest = divmod(count, config.batch_size)
     epoch = state.step // (steps + bool(rest))
     whole_run = check_whole("epochs times steps in one", config.epochs * (steps + bool(rest)))
@@ -184,21 +184,21 @@ def train_epoch(
     return view(state), metrics
 
 
-def check_trainable(examples: Any, name: str = "examples") -> None:
-    """Checks shapes and dtypes of labelled images to learn from.
+def as_trainable(examples: Any, name: str = "examples") -> Examples:
+    """Labelled images to learn from, as `as_examples` gives them.
 
     Raises:
-        InputError: as `check_example_types`; or they are the held-out test set.
+        InputError: as `as_examples`; or they are the held-out test set.
     """
     if isinstance(examples, HeldOut):
         raise InputError(f"{name} must be Examples; got the held-out test set, which is for evaluate alone")
-    check_example_types(examples)
+    return Examples(*as_examples(examples))
 
 
-def _check(config: Config, state: Any, examples: Any) -> None:
-    """What can be seen without looking at numbers, so that it works while tracing."""
+def _checked(config: Config, state: Any, examples: Any) -> Examples:
+    """The examples, once all fits that can be seen while tracing, too."""
     check_config(config)
-    check_trainable(examples)
+    found = as_trainable(examples)
     if not isinstance(state, TrainState):
         raise SpecError(f"state must be a TrainState; got {type(state).__name__}; init_state makes one")
     check_params(config.model, state.params)
@@ -213,6 +213,7 @@ def _check(config: Config, state: Any, examples: Any) -> None:
         raise SpecError(
             f"a state must be one of its config's optimizer, {name}; got another's; use init_state"
         )
+    return found
 
 
 def _transposed[Tree: (TrainState, Params)](tree: Tree) -> Tree:

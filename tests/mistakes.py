@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+from PIL import Image
 
 import mnist_jax
 import mnist_onnx
@@ -118,7 +119,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "a plain tuple": (
         lambda a: mnist_jax.fit(CONFIG, (a.images, a.labels), key=KEY),
         errors.InputError,
-        "examples must have images and labels, as Examples has; got tuple",
+        r"examples must have images and labels, as Examples has; got tuple; make it one: Examples\(\*pair\)",
     ),
     "no key": (
         lambda a: mnist_jax.fit(CONFIG, a.data.train),
@@ -242,12 +243,42 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "images that were divided": (
         lambda a: mnist_jax.apply(SPEC, a.params, a.images / 255),
         errors.InputError,
-        r"must be uint8 \(0 to 255\) or float32 \(0 to 1\); got float64; convert them first",
+        r"got float64; convert what lies in 0..1: images.astype\(np.float32\)",
     ),
     "one-hot labels": (
         lambda a: mnist_jax.fit(CONFIG, Examples(a.images, np.eye(10, dtype=int)[a.labels]), key=KEY),
         errors.InputError,
-        r"labels must be an array with one entry for each of 20 images; got shape \(20, 10\)",
+        r"got shape \(20, 10\); if they are one-hot, pass labels.argmax\(axis=1\)",
+    ),
+    "labels in a list": (
+        lambda a: mnist_jax.fit(CONFIG, Examples(a.images, a.labels.tolist()), key=KEY),
+        errors.InputError,
+        r"one entry for each of 20 images; got list; convert it first: np.asarray\(labels\)",
+    ),
+    "masked labels": (
+        lambda a: mnist_jax.evaluate(SPEC, a.params, Examples(a.images, np.ma.masked_array(a.labels))),
+        errors.InputError,
+        r"got MaskedArray; fill it first: labels.filled\(0\)",
+    ),
+    "pixels that were standardized": (
+        lambda a: mnist_jax.predict(SPEC, a.params, ((a.images / 255 - 0.13) / 0.31).astype(np.float32)),
+        errors.InputError,
+        r"must lie in 0\.\.1; got -0.41.*; pass raw pixels, .*, not standardized ones",
+    ),
+    "a confusion matrix in lists": (
+        lambda _: mnist_jax.metrics.class_scores([[1] * 10] * 10),
+        errors.InputError,
+        r"confusion must be an array; got list; convert it first: np.asarray\(confusion\)",
+    ),
+    "shares for a confusion matrix": (
+        lambda _: mnist_jax.metrics.class_scores(np.full((10, 10), 0.1)),
+        errors.InputError,
+        r"confusion must be counts, whole numbers \[10, 10\]; got float64",
+    ),
+    "a picture without pixels": (
+        lambda _: mnist_jax.prepare.prepare(Image.new("L", (0, 10))),
+        errors.ImageError,
+        "a picture must have pixels; got 0 x 10",
     ),
     "images without labels": (
         lambda a: mnist_jax.evaluate(SPEC, a.params, a.images),

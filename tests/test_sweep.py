@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -86,6 +87,29 @@ def test_groups_give_what_one_group_gives(digits: Dataset) -> None:
     for ours, theirs in zip(jax.tree.leaves(parts.params), jax.tree.leaves(whole.params), strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_a_callback_stops_its_group_and_no_other(digits: Dataset) -> None:
+    config = Config(SPEC, epochs=3)
+    stopped = fit_many(
+        config,
+        digits.train,
+        keys=KEYS[:4],
+        at_once=2,
+        callback=lambda first, records: first == 0 and records[0].epoch == 2,
+    )
+    assert [len(history) for history in stopped.histories] == [2, 2, 3, 3]
+    shorter = fit_many(replace(config, epochs=2), digits.train, keys=KEYS[:2], at_once=2)
+    jax.tree.map(np.testing.assert_array_equal, stopped.member(1), shorter.member(1))
+
+
+def test_runs_are_trained_where_compiling_is_switched_off(digits: Dataset) -> None:
+    config, few = Config(SPEC, epochs=1, batch_size=32), digits.train[:64]
+    with jax.disable_jit():
+        found = fit_many(config, few, keys=KEYS[:2])
+    expected = fit_many(config, few, keys=KEYS[:2])
+    for ours, theirs in zip(found.histories, expected.histories, strict=True):
+        np.testing.assert_allclose(ours[0].loss, theirs[0].loss, rtol=1e-5)
 
 
 def test_a_run_that_diverges_takes_no_other_with_it(digits: Dataset) -> None:

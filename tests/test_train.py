@@ -29,9 +29,7 @@ HYPER = Hyper(*map(jnp.float32, Hyper()))
 
 @pytest.fixture(scope="module")
 def examples(digits: Dataset) -> Examples:
-    return Examples(
-        digits.train.images[:200], digits.train.labels[:200]
-    )  # six batches of 32, and 8 left over
+    return digits.train[:200]  # six batches of 32, and 8 left over
 
 
 def test_an_epoch_is_a_python_loop_over_its_steps(examples: Examples) -> None:
@@ -226,6 +224,36 @@ def test_fit_learns_and_writes_its_history(digits: Dataset) -> None:
     assert all(r.images_per_second == pytest.approx(1350 / r.seconds) for r in run.history)
 
 
+def test_the_states_of_a_callback_may_be_kept(examples: Examples) -> None:
+    """Training goes on from a copy of each, whose memory it takes, so that none is ever taken away."""
+    states: list[TrainState] = []
+    config = replace(CONFIG, epochs=4, ema_decay=0.9)
+    watched = fit(config, examples, key=KEY, callback=lambda _, state: states.append(state))
+    alone = fit(config, examples, key=KEY)
+    assert [int(state.step) for state in states] == [7, 14, 21, 28]
+    for state, epochs in zip(states, range(1, 5), strict=True):
+        until = fit(config, examples, key=KEY, callback=lambda record, _, last=epochs: record.epoch == last)
+        leaves_close(state._replace(key=0), until.state._replace(key=0), 0)
+    leaves_close(watched.state._replace(key=0), alone.state._replace(key=0), 0)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(states))
+
+
+def test_a_state_to_go_on_from_stays_the_callers(examples: Examples) -> None:
+    half = fit(CONFIG, examples, key=KEY, callback=lambda record, _: record.epoch == 1)
+    rest = fit(CONFIG, examples, state=half.state)
+    assert int(rest.state.step) == 2 * int(half.state.step)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(half.state))
+
+
+def test_training_takes_a_step_at_a_time_where_compiling_is_switched_off(examples: Examples) -> None:
+    config, few = replace(CONFIG, epochs=1), examples[:64]
+    with jax.disable_jit():
+        found = fit(config, few, few, key=KEY)
+    expected = fit(config, few, few, key=KEY)
+    leaves_close(found.params, expected.params, 1e-5)
+    assert found.history[0].validation_loss == pytest.approx(expected.history[0].validation_loss, rel=1e-4)
+
+
 def test_without_validation_there_are_no_validation_scores(examples: Examples) -> None:
     run = fit(replace(CONFIG, epochs=1), examples, key=KEY)
     assert (run.history[0].validation_loss, run.history[0].validation_accuracy) == (None, None)
@@ -269,7 +297,7 @@ def test_a_parameter_that_overflows_in_the_last_step_is_noticed(examples: Exampl
 
 @pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_refused_before_anything_runs(digits: Dataset, examples: Examples) -> None:
-    images, labels = examples
+    images, labels = examples.images, examples.labels
     bad = [
         ((digits.test,), "train must be Examples; got the held-out test set, which is for evaluate alone"),
         ((examples, digits.test), "validation must be Examples; got the held-out test set"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.checks import LABELS, are_labels, check_images
+from mnist_jax.checks import LABELS, are_labels, as_images, check_pixels
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.networks import IMAGE_SHAPE
 from mnist_jax.settings import shorten
@@ -99,8 +99,8 @@ class Classifier:
             InputError: another shape, dtype or range.
             ModelError: the file's graph fails on them, or does not give what it says.
         """
-        check_images(images)
-        images = np.asarray(images)
+        images = np.asarray(as_images(images))
+        check_pixels(images)
         if self._foreign is not None:
             return self._foreign.predict(images)
         if self.metadata["input_range"] == "0..255" and images.dtype != np.uint8:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import onnx
 
-from mnist_jax.checks import check_images
+from mnist_jax.checks import as_images
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.models import apply, probabilities
 from mnist_jax.networks import CLASSES, Spec
@@ -112,7 +112,7 @@ def parity(
         SpecError: the parameters are not the spec's.
         InputError: the images are not uint8 `[n, 28, 28]`, or none.
     """
-    data = _check(model, images, seed)
+    data, images = _checked(model, images, seed)
     asked = question(spec, params, data, images, seed=seed)
     return _ask(asked, data, *_with_logits(data))
 
@@ -133,13 +133,13 @@ def compare(
         ModelError: the file is damaged, not ONNX, or takes or gives something else.
         InputError: the images are not uint8 `[n, 28, 28]`, or none; or a bad seed.
     """
-    data = _check(model, images, seed)
+    data, images = _checked(model, images, seed)
     check_sizes(data)
     session = open_session(data)
     given, out = session.get_inputs(), session.get_outputs()
     if len(given) != 1 or len(out) != 1 or given[0].type not in ("tensor(uint8)", "tensor(float)"):
         raise ModelError("the model must take one array, uint8 or float32, and put out one; got another")
-    pixels = np.concatenate([np.asarray(images), _noise(np.asarray(images), seed)])
+    pixels = np.concatenate([images, _noise(images, seed)])
     if given[0].type == "tensor(float)":
         pixels = pixels * np.float32(1 / 255)
     if len(given[0].shape) == 4:
@@ -155,9 +155,9 @@ def compare(
     return _ask(asked, data, session, [out[0].name, out[0].name], given[0].name)
 
 
-def _check(model: bytes | onnx.ModelProto, images: Images, seed: int) -> bytes:
-    """The file's bytes, once all that was given is what it must be."""
-    check_images(images)
+def _checked(model: object, images: Images, seed: int) -> tuple[bytes, np.ndarray]:
+    """The file's bytes and the images, once all that is asked is what it must be."""
+    images = np.asarray(as_images(images))
     if images.dtype != np.uint8 or not len(images):
         raise InputError(
             f"parity is proven on uint8 images, at least one; got {len(images)} of {images.dtype}"
@@ -166,7 +166,7 @@ def _check(model: bytes | onnx.ModelProto, images: Images, seed: int) -> bytes:
         raise InputError(f"seed must be a whole number of at least 0; got {seed!r}")
     if not isinstance(model, bytes | onnx.ModelProto):
         raise ModelError(f"parity takes a model or the bytes of a file; got {model!r}")
-    return model if isinstance(model, bytes) else model.SerializeToString()
+    return model if isinstance(model, bytes) else model.SerializeToString(), images
 
 
 def _ask(asked: Question, data: bytes, session: object, outputs: list[str], name: str = "images") -> Parity:
@@ -204,7 +204,9 @@ def question(spec: Spec, params: Params, data: bytes, images: Images, *, seed: i
     Raises:
         ModelError: the file is of a network with another output.
         SpecError: the parameters are not the spec's.
+        InputError: as `parity`.
     """
+    _, images = _checked(data, images, seed)
     checked_params(spec, params)
     check_ours(data)
     metadata = read_metadata(open_session(data))
@@ -219,7 +221,7 @@ def question(spec: Spec, params: Params, data: bytes, images: Images, *, seed: i
             slack = int(SLACK * len(images))
     else:
         params = rounded(spec, params, precision)
-    inputs = np.concatenate([np.asarray(images), _noise(np.asarray(images), seed)])
+    inputs = np.concatenate([images, _noise(images, seed)])
     logits, answers = _reference(spec, params, inputs)
     moved = np.abs(_reference(spec, _moved(params, seed), inputs)[0] - logits)
     scale = np.maximum(1 + np.abs(logits), moved / TOLERANCE).max(axis=-1, keepdims=True)

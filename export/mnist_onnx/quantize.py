@@ -16,7 +16,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnist_jax import arrays
-from mnist_jax.checks import check_images
+from mnist_jax.checks import as_examples, as_images
 from mnist_jax.errors import InputError, ModelError, SpecError
 from mnist_jax.networks import Spec
 from mnist_jax.settings import check_one_of
@@ -62,11 +62,15 @@ def quantize(model: ModelProto, precision: Precision, *, images: Any = None) -> 
         raise ModelError("a model to quantize must be a float32 one that to_onnx has built; got another")
     if precision != "int8-static":
         return _rewritten(model, precision, {})
-    check_images(images)
-    if images.dtype != np.uint8 or not len(images):
-        raise InputError(f"images must be uint8, at least one; got {len(images)} of {images.dtype}")
-    ranges = _ranges(model, np.asarray(images), facts["input_range"])
+    ranges = _ranges(model, _uint8(images), facts["input_range"])
     return _rewritten(model, precision, {value: _rounding(*span) for value, span in ranges.items()})
+
+
+def _uint8(images: Any) -> np.ndarray:
+    found = np.asarray(as_images(images))
+    if found.dtype != np.uint8 or not len(found):
+        raise InputError(f"images must be uint8, at least one; got {len(found)} of {found.dtype}")
+    return found
 
 
 def is_static(model: ModelProto, original: ModelProto) -> bool:
@@ -250,9 +254,11 @@ def cost(before: bytes, after: bytes, test: "HeldOut") -> Cost:
 
     Raises:
         ModelError: a file can't be run.
+        InputError: images or labels are not what they must be, or there are none.
     """
-    old, new = (_answers(data, np.asarray(test.images)) for data in (before, after))
-    labels = np.asarray(test.labels)
+    images, labels = as_examples(test)
+    old, new = (_answers(data, _uint8(images)) for data in (before, after))
+    labels = np.asarray(labels)
     return Cost(
         n=len(labels),
         flips=int((old.argmax(-1) != new.argmax(-1)).sum()),

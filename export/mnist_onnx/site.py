@@ -77,7 +77,7 @@ def with_hidden(model: ModelProto) -> ModelProto:
 
 def samples(test: "HeldOut | None") -> dict[str, bytes]:
     """Some digits of the test set, spread over all of it, with their places and labels."""
-    count = 0 if test is None else len(test.labels)
+    count = 0 if test is None else len(test)
     indices = np.linspace(0, count - 1, min(SAMPLES, count)).astype(int) if count else np.zeros(0, int)
     images = np.asarray(test.images)[indices] if test is not None else np.zeros((0, 28, 28), np.uint8)
     labels = np.asarray(test.labels)[indices] if test is not None else indices
