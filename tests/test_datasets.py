@@ -4,7 +4,6 @@ import gzip
 import re
 import shutil
 import struct
-import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -52,11 +51,16 @@ def test_gzipped_raw_and_nested_files_are_the_same_data(
     assert same(zipped, load())
 
 
-def test_the_second_load_is_a_memory_map_read_in_milliseconds(fake_mnist: Path, tmp_path: Path) -> None:
+def test_the_second_load_is_a_memory_map_and_unzips_nothing(
+    fake_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load("mnist", fake_mnist)
-    start = time.perf_counter()
+
+    def unzip(_: bytes) -> bytes:
+        raise AssertionError("unzipped again")
+
+    monkeypatch.setattr(gzip, "decompress", unzip)
     data = load("mnist", fake_mnist)
-    assert time.perf_counter() - start < 0.1
     assert isinstance(data.train.images.base, np.memmap)
     assert same(data, load("mnist"))  # from the cache alone, now that it is there
 
@@ -359,11 +363,9 @@ def test_a_data_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         load("mnist", tmp_path / "file")
 
 
-def test_without_a_network_one_clear_error_comes_soon(fake_mnist: Path, tmp_path: Path) -> None:
-    start = time.perf_counter()
+def test_without_a_network_one_clear_error_comes(fake_mnist: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetUnavailableError) as refusal:
         load("mnist", tmp_path)
-    assert time.perf_counter() - start < 10
     message = str(refusal.value)
     for part in (
         "mnist is not in",

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -183,12 +182,10 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
         (huge_png(), "must have at most 50,000,000 pixels"),
     ):
         path.write_bytes(data)
-        start = time.perf_counter()
         with pytest.raises(ImageError, match=message) as refusal:
             prepare(read(path))
         assert str(path) in str(refusal.value)
         assert "\n" not in str(refusal.value)
-        assert time.perf_counter() - start < 1
     with pytest.raises(ImageError, match="No such file"):
         read(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="directory"):

@@ -43,7 +43,7 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate()
     return process.returncode, rest
 
 
@@ -176,15 +176,12 @@ def test_ctrl_c_twice_stops_at_once_and_resume_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("kills", "epochs"), [(10, 600), pytest.param(25, 1500, marks=pytest.mark.long)])
-def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
-    kills: int, epochs: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kills", [10, pytest.param(25, marks=pytest.mark.long)])
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(kills: int, tmp_path: Path) -> None:
     """SIGKILL at any moment from the process's start on: while importing, compiling, training or writing."""
     moments = random.Random(0)
-    folder, length = tmp_path / "a", ["--epochs", str(epochs)]
-    arguments = [*BASE, *length, "--out", str(folder)]
+    folder = tmp_path / "a"
+    arguments = [*BASE, "--epochs", "100000", "--out", str(folder)]  # more than any machine has time for
     begun = 0
     for index in range(kills):
         resumable = (folder / runs.CONFIG).exists()
@@ -199,8 +196,9 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
         finish(process)
     assert begun == kills * 4 // 5
     trained = len(session.newest(folder, runs.read(folder)).history)
-    assert begun <= trained < epochs
-    assert main(["train", "--resume", str(folder)]) == 0
+    assert trained >= begun
+    length = ["--epochs", str(trained + 2)]
+    assert main(["train", "--resume", str(folder), *length]) == 0
     assert main([*BASE, *length, "--out", str(tmp_path / "b")]) == 0
     assert content(folder) == content(tmp_path / "b")
     assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "b").iterdir()}
