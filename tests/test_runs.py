@@ -169,10 +169,10 @@ def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
     with runs.claim(tmp_path / "run", RUN, {}):
         pass
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, _: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(RunError, match=r"config\.json cannot be read: Permission denied"):
         runs.read(tmp_path / "run")
 
