@@ -4,6 +4,7 @@ safetensors itself loads a flipped bit without a word, so a sha256 of all the re
 metadata and checked on the way in.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -48,13 +49,16 @@ def previous_path(path: str | PathLike[str]) -> Path:
 def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """Reads a state of the same structure, shapes and dtypes as `skeleton`, and the metadata.
 
-    The skeleton's values are not used: `jax.eval_shape(functools.partial(init_state, config), key)` makes
-    one for nothing.
+    The skeleton's values are not used, nor what its key is made of:
+    `jax.eval_shape(functools.partial(init_state, config), key)` makes one for nothing.
 
     Raises:
         CheckpointError: damaged, of a newer format, or of another structure; says what was expected.
     """
     flat, header = _read(path)
+    # The file knows what its key is made of; the skeleton's is of JAX's default, which may be another by now.
+    own_key = functools.partial(jax.random.key, 0, impl=header["key_impl"])
+    skeleton = skeleton._replace(key=jax.eval_shape(own_key))
     expected = jax.tree_util.tree_flatten_with_path(_untyped(skeleton))[0]
     names = [_name(key_path) for key_path, _ in expected]
     if set(names) != set(flat):

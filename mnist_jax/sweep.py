@@ -44,6 +44,7 @@ class Sweep(NamedTuple):
         return found
 
 
+@jax.transfer_guard("allow")  # a caller's guard is for transfers that are not meant; these are
 def fit_many(
     config: Config,
     train: Examples,
@@ -99,9 +100,10 @@ def fit_many(
             run = run_epoch.lower(numbers, state, train).compile()
         for epoch in range(1, config.epochs + 1):
             start = time.perf_counter()
-            state, steps = jax.block_until_ready(run(numbers, state, train))
-            seconds = (time.perf_counter() - start) / kept
-            scores = None if validation is None else score(state.eval_params, validation)
+            with jax.debug_nans(False), jax.debug_infs(False):  # one that diverges must not end the others
+                state, steps = jax.block_until_ready(run(numbers, state, train))
+                seconds = (time.perf_counter() - start) / kept
+                scores = None if validation is None else score(state.eval_params, validation)
             records = [record_of(epoch, _of_run(i, steps), _of_run(i, scores), seconds) for i in range(kept)]
             for so_far, record in zip(history, records, strict=True):
                 so_far.append(record)

@@ -78,7 +78,7 @@ LAYERS: dict[str, set[str]] = {
         "types",
         "updates",
     },
-    "loop": {"checks", "errors", "evaluation", "specs", "train", "types"},
+    "loop": {"checks", "errors", "evaluation", "models", "specs", "train", "types"},
     "sweep": {
         "checks",
         "errors",
@@ -92,7 +92,7 @@ LAYERS: dict[str, set[str]] = {
         "types",
     },
     "checkpoint": {"arrays", "errors", "files", "train"},
-    "runs": {"errors", "specs", "files", "loop"},
+    "runs": {"errors", "specs", "files", "loop", "settings"},
     "results": {"errors", "loop", "networks", "runs", "settings", "specs"},
     "inspection": {"errors", "models", "networks", "types"},
     "robustness": {"augment", "checks", "errors", "models", "types"},

@@ -88,8 +88,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code."""
     settle()
     try:
-        code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
+        code = _run(arguments)
         sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _reader_gone()
+    except SystemExit as ending:  # Typer and Rich make one of a broken pipe, with another exit code
+        if not isinstance(ending.__context__, BrokenPipeError):
+            raise
+        return _reader_gone()
+
+
+def _reader_gone() -> int:
+    """What is left to do when the reader of our output has gone, as `head` does: to fall silent."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())  # where Python writes what it still holds when it ends
+    return 128 + 13  # what a shell shows for a program that SIGPIPE ended
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
     except typer.TyperException as error:
         if message := error.format_message():  # it is empty where the help has been shown instead
             complain(message + _came(error) + _where_to_look(error))
@@ -97,12 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DivergenceError as error:
         complain(str(error))
         return 1
+    except FloatingPointError as error:  # of JAX's own check, where jax_debug_nans asks for it
+        complain(f"every number must be finite; {str(error).splitlines()[0]}")
+        return 1
     except MnistJaxError as error:
         complain(str(error))
         return 2
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13  # what a shell shows for a program that SIGPIPE ended
+    except BrokenPipeError:
+        raise
     except OSError as error:
         complain(f"{error.filename or 'the output'} cannot be written or read: {error.strerror or error}")
         return 2

@@ -33,9 +33,10 @@ def compare(
     found = [results.read(folder) for folder in run_dirs]
     out = options.page(out)
 
-    from mnist_jax.cli.process import start_jax
+    from mnist_jax.cli.process import start_jax, start_matplotlib
 
     start_jax()
+    start_matplotlib()
     from mnist_jax import comparison
     from mnist_jax.report import answers
 

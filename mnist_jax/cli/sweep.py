@@ -15,7 +15,7 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
-from mnist_jax.cli.process import start_jax
+from mnist_jax.cli.process import start_jax, start_matplotlib
 from mnist_jax.errors import SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import DEFAULT_PRESET, preset
@@ -83,6 +83,7 @@ def sweep(
     runs.check_new(folder)
 
     start_jax()
+    start_matplotlib()
     data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
     rows = _train(config, combinations, seeds, data)
     finite = [index for index, row in enumerate(rows) if row["mean"] is not None]
@@ -99,7 +100,8 @@ def sweep(
         "best": best,
         "rows": rows,
     }
-    run = runs.Run(preset_name, config, combinations[best], 0, data.name, data.sha256, validation_fraction)
+    facts = data.name, data.sha256, validation_fraction, runs.default_prng_impl()
+    run = runs.Run(preset_name, config, combinations[best], 0, *facts)
     versions = machine.versions()
     with runs.claim(folder, run, versions):
         write_atomic(folder / SWEEP, (json.dumps(found, indent=2) + "\n").encode())
