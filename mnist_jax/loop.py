@@ -111,8 +111,8 @@ def fit(
     state, done = _start(config, key, state, len(train.labels))
     start = time.perf_counter()
     if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
-        # What is compiled ahead of its call fails with an error of JAX's own insides.
-        run_epoch: Callable[..., Any] = functools.partial(_train_epoch, config)
+        # JAX's own check needs a call by jit, and looks at the arguments again, so that none may be donated.
+        run_epoch: Callable[..., Any] = functools.partial(jax.jit(train_epoch, static_argnums=0), config)
     else:
         run_epoch = _train_epoch.lower(config, hyper, state, train).compile()
     compile_seconds = time.perf_counter() - start

@@ -93,9 +93,9 @@ def calibration(
         labels: `[batch]`.
         bins: a bin holds the confidences above its lower end, up to its upper one.
     """
-    probabilities, labels = jnp.asarray(probabilities), jnp.asarray(labels)
+    probabilities, labels = jnp.asarray(probabilities), jnp.asarray(labels, jnp.int32)
     said = probabilities.max(axis=-1)
-    right = (probabilities.argmax(axis=-1) == labels).astype(jnp.float32)
+    right = (probabilities.argmax(axis=-1).astype(jnp.int32) == labels).astype(jnp.float32)
     place = jnp.clip(jnp.ceil(said * bins).astype(jnp.int32) - 1, 0, bins - 1)
 
     def binned(values: Array) -> Array:

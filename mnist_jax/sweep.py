@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,14 @@ class Sweep(NamedTuple):
         return found
 
 
-@jax.transfer_guard("allow")  # a caller's guard is for transfers that are not meant; these are
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without the caller's guard, since our transfers are meant; one that diverges ends no other run."""
+    with jax.transfer_guard("allow"), jax.debug_nans(False), jax.debug_infs(False):
+        yield
+
+
+@_undisturbed()
 def fit_many(
     config: Config,
     train: Examples,
@@ -100,10 +108,9 @@ def fit_many(
             run = run_epoch.lower(numbers, state, train).compile()
         for epoch in range(1, config.epochs + 1):
             start = time.perf_counter()
-            with jax.debug_nans(False), jax.debug_infs(False):  # one that diverges must not end the others
-                state, steps = jax.block_until_ready(run(numbers, state, train))
-                seconds = (time.perf_counter() - start) / kept
-                scores = None if validation is None else score(state.eval_params, validation)
+            state, steps = jax.block_until_ready(run(numbers, state, train))
+            seconds = (time.perf_counter() - start) / kept
+            scores = None if validation is None else score(state.eval_params, validation)
             records = [record_of(epoch, _of_run(i, steps), _of_run(i, scores), seconds) for i in range(kept)]
             for so_far, record in zip(history, records, strict=True):
                 so_far.append(record)

@@ -121,7 +121,8 @@ def _step(
             key=dropout_key,
         )
         losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
-        correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
+        answers = logits.argmax(axis=-1).astype(jnp.int32)
+        correct = (answers == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct
 
     harder = None

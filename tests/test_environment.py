@@ -16,7 +16,7 @@ import pytest
 from trees import leaves_equal
 
 from mnist_jax import checkpoint, runs
-from mnist_jax.cli import main
+from mnist_jax.cli import main, process
 from mnist_jax.cli.report import command
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import DivergenceError
@@ -174,7 +174,7 @@ def test_jaxs_own_check_of_numbers_is_divergence_like_ours(
         params, _ = checkpoint.load_params(tmp_path / "run" / runs.CHECKPOINT)
         assert np.isfinite(params["Dense_0"]["bias"]).all()
         # Training that ends well, and a score that does not:
-        words = ["--learning-rate", "1e15", "--epochs", "1", "--batch-size", "1350"]
+        words = ["--learning-rate", "1e15", "--epochs", "1", "--batch-size", "1200"]
         assert main([*TRAIN, *words, "--out", str(tmp_path / "other")]) == 1
         assert "the last finite state is in" in capsys.readouterr().err
 
@@ -231,3 +231,20 @@ def test_a_bare_environment_is_enough(tmp_path: Path, setting: str) -> None:
     done = in_environment(tmp_path, *TRAIN, "--epochs", "1", "--report", "--out", "run", **settings)
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 2, done.stderr
+
+
+def test_what_jax_makes_of_a_setting_is_one_line_but_our_own_faults_are_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no tracing now\nand more")
+
+    monkeypatch.setattr(process, "_keep_compiled", fail)
+    for name in [name for name in os.environ if name.startswith("JAX_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(RuntimeError, match="no tracing now"):
+        main([*TRAIN])
+    monkeypatch.setenv("JAX_NO_TRACING", "1")
+    assert main([*TRAIN]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("JAX must be able to work; RuntimeError: no tracing now; look at JAX_NO_TRACING=1")

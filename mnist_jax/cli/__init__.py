@@ -27,7 +27,7 @@ from mnist_jax.cli import (
     web,
 )
 from mnist_jax.cli.console import complain
-from mnist_jax.cli.process import settle
+from mnist_jax.cli.process import asked_of, settle
 from mnist_jax.errors import DivergenceError, MnistJaxError
 
 app = typer.Typer(
@@ -131,6 +131,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
     except MemoryError as error:
         complain(f"this must fit into memory, and does not: {error}; ask for less at once")
+        return 2
+    except Exception as error:  # what JAX makes of a setting that we have not foreseen
+        if not (settings := asked_of("JAX")):
+            raise
+        said = f"{type(error).__name__}: {str(error).partition('\n')[0]}"
+        complain(f"JAX must be able to work; {said}{settings}")
         return 2
     if code == 130:
         complain("interrupted")

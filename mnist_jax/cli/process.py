@@ -57,12 +57,17 @@ def start_matplotlib() -> None:
         raise BackendError(_why("Matplotlib", error)) from None
 
 
+def asked_of(library: str) -> str:
+    """What the environment asks of a library: `; look at JAX_PLATFORMS=cuda`, or nothing."""
+    own = {"JAX": "JAX_", "Matplotlib": "MPL"}[library]
+    asked = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(own)]
+    return f"; look at {', '.join(asked)}" if asked else ""
+
+
 def _why(library: str, error: Exception) -> str:
     """Why a library does not start, with what in the environment it may be."""
-    own = {"JAX": "JAX", "Matplotlib": "MPL"}[library]
-    asked = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(own)]
     said = str(error).partition("\n")[0].rstrip(". ") or "it finds no such platform on this machine"
-    return f"{library} must be able to start; {said}" + (f"; look at {', '.join(asked)}" if asked else "")
+    return f"{library} must be able to start; {said}{asked_of(library)}"
 
 
 def _keep_compiled() -> None:
