@@ -88,7 +88,7 @@ def recipes(
 
 def _run(name: str, recipe: Preset, epochs: int | None, data: Any) -> runs.Run:
     config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
-    return runs.Run(name, config, recipe.hyper, 0, data.name, data.sha256, 0.0)
+    return runs.Run(name, config, recipe.hyper, 0, data.name, data.sha256, 0.0, runs.default_prng_impl())
 
 
 def _recipe(run: runs.Run) -> str:

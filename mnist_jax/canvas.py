@@ -1,5 +1,6 @@
 """What the figures of `plots` and `mosaics` share: their colours, their sizes, a place to draw."""
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
 WIDTH = 7.0  # of most figures, in inches
 LONGEST = 60  # letters of a text in a figure
+# Such a figure has no need of pyplot, nor of the backend that the user's environment names for windows.
+DRAWN_FOR_A_FILE: ContextVar[bool] = ContextVar("DRAWN_FOR_A_FILE", default=False)
 
 
 def real_numbers(name: str, value: Any) -> np.ndarray:
@@ -37,6 +40,10 @@ def real_numbers(name: str, value: Any) -> np.ndarray:
 
 def axes(width: float, height: float) -> "Axes":
     """A new figure's axes, with pyplot, which a notebook shows; sizes are in inches."""
+    if DRAWN_FOR_A_FILE.get():
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(width, height), layout="constrained").subplots()
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]

@@ -4,6 +4,7 @@ safetensors itself loads a flipped bit without a word, so a sha256 of all the re
 metadata and checked on the way in.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -52,14 +53,22 @@ def previous_path(path: str | PathLike[str]) -> Path:
 def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """Reads a state of the same structure, shapes and dtypes as `skeleton`, and the metadata.
 
-    The skeleton's values are not used: `jax.eval_shape(functools.partial(init_state, config), key)` makes
-    one for nothing.
+    The skeleton's values are not used, nor what its key is made of:
+    `jax.eval_shape(functools.partial(init_state, config), key)` makes one for nothing.
 
     Raises:
         CheckpointError: damaged, of a newer format, of another structure, or with parameters that are not
             finite; says what was expected.
     """
     flat, header = _read(path)
+    kind = header.get("key_impl")
+    try:  # the file knows what its key is made of; JAX's default, as in the skeleton, may be another by now
+        own_key = jax.eval_shape(functools.partial(jax.random.key, 0, impl=str(kind)))
+    except (ValueError, TypeError):
+        raise CheckpointError(
+            f"{path} must be a checkpoint with a key of a kind that JAX knows, key_impl; got {shorten(kind)}"
+        ) from None
+    skeleton = skeleton._replace(key=own_key)
     expected = jax.tree_util.tree_flatten_with_path(_untyped(skeleton))[0]
     names = [_name(key_path) for key_path, _ in expected]
     if set(names) != set(flat):
@@ -75,14 +84,7 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, d
             )
     structure = jax.tree.structure(_untyped(skeleton))
     state: TrainState = jax.tree.unflatten(structure, [jax.numpy.asarray(flat[name]) for name in names])
-    kind = header.get("key_impl")
-    try:
-        key = jax.random.wrap_key_data(state.key, impl=str(kind))
-    except (ValueError, TypeError):
-        raise CheckpointError(
-            f"{path} must be a checkpoint with a key of a kind that JAX knows, key_impl; got {shorten(kind)}"
-        ) from None
-    return state._replace(key=key), header
+    return state._replace(key=jax.random.wrap_key_data(state.key, impl=str(kind))), header
 
 
 def load_params(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

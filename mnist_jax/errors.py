@@ -43,6 +43,10 @@ class ModelError(MnistJaxError):
     """An ONNX file is damaged, or is not one of ours."""
 
 
+class BackendError(MnistJaxError):
+    """JAX or Matplotlib can't start: what the environment asks for is not there, or is no value it takes."""
+
+
 class RuntimeUnavailableError(ModelError):
     """Another runtime for ONNX files cannot be installed on this machine."""
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from mnist_jax.checks import check_config, check_pixels
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation import Evaluation, evaluate
+from mnist_jax.models import check_key
 from mnist_jax.specs import Config, Hyper, check_hyper, default_hyper
 from mnist_jax.train import StepMetrics, TrainState, as_trainable, init_state, train_epoch
 from mnist_jax.types import Array, Examples, Key, Params
@@ -64,6 +65,7 @@ def _all_finite(params: Params) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
+@jax.transfer_guard("allow")  # a caller's guard is for transfers that are not meant; these are
 def fit(
     config: Config,
     train: Examples,
@@ -108,19 +110,27 @@ def fit(
     validation = jax.device_put(validation)
     state, done = _start(config, key, state, len(train))
     start = time.perf_counter()
-    run_epoch = compiled(_train_epoch, hyper, state, train, static=(config,))
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+        # JAX's own check needs a call by jit, and looks at the arguments again, so that none may be donated.
+        run_epoch: Callable[..., Any] = functools.partial(jax.jit(train_epoch, static_argnums=0), config)
+    else:
+        run_epoch = compiled(_train_epoch, hyper, state, train, static=(config,))
     compile_seconds = time.perf_counter() - start
 
     history: list[EpochRecord] = []
     for epoch in range(done + 1, config.epochs + 1):
         before, donated = state, jax.tree.map(jnp.copy, state)  # the last finite one is kept
         start = time.perf_counter()
-        state, steps = jax.block_until_ready(run_epoch(hyper, donated, train))
-        seconds = time.perf_counter() - start
-        scores = None if validation is None else _evaluate(config.model, state.eval_params, validation)
+        try:
+            state, steps = jax.block_until_ready(run_epoch(hyper, donated, train))
+            seconds = time.perf_counter() - start
+            scores = None if validation is None else _evaluate(config.model, state.eval_params, validation)
+        except FloatingPointError as error:  # of JAX's own check, where jax_debug_nans asks for it
+            found = f" ({str(error).partition('\n')[0]})"
+            raise DivergenceError(_diverged(epoch, found, hyper), before, history) from error
         finite = _all_finite(state.params) and (scores is None or np.isfinite(scores.loss))
         if not (finite and np.isfinite(steps.loss).all()):
-            raise DivergenceError(_diverged(epoch, np.asarray(steps.loss), hyper), before, history)
+            raise DivergenceError(_diverged(epoch, _at_step(steps), hyper), before, history)
         record = record_of(epoch, steps, scores, seconds)
         history.append(record)
         if callback is not None and callback(record, state):
@@ -160,6 +170,9 @@ def _start(config: Config, key: Key | None, state: TrainState | None, count: int
     if state is None or key is not None:
         raise SpecError("fit takes either a key, to train from scratch, or a state, to go on from")
     expected = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
+    if isinstance(state, TrainState):  # whose key may be of another implementation than JAX's default is now
+        check_key(state.key)
+        expected = expected._replace(key=state.key)
     if _shapes(state) != _shapes(expected):
         raise SpecError("a state to go on from must be of this config; got one of another model or optimizer")
     done, within = divmod(int(state.step), -(-count // config.batch_size))
@@ -193,12 +206,18 @@ def as_sets(config: Config, train: Any, validation: Any) -> tuple[Examples, Exam
     return train, validation
 
 
-def _diverged(epoch: int, losses: np.ndarray, hyper: Hyper) -> str:
+def _at_step(steps: StepMetrics) -> str:
+    """Where in an epoch the first number that is not finite was seen."""
+    losses = np.asarray(steps.loss)
     bad = np.flatnonzero(~np.isfinite(losses))
     step = bad[0] + 1 if bad.size else losses.size
     found = f"loss {losses[bad[0]]}" if bad.size else "a parameter, or the validation loss, after it"
+    return f", step {step} ({found})"
+
+
+def _diverged(epoch: int, found: str, hyper: Hyper) -> str:
     decay = f" or a weight decay below {float(hyper.weight_decay):g}" if hyper.weight_decay else ""
     return (
-        f"training left the finite numbers in epoch {epoch}, step {step} ({found}); "
+        f"training left the finite numbers in epoch {epoch}{found}; "
         f"try a learning rate below {float(hyper.learning_rate):g}{decay}"
     )

@@ -128,13 +128,13 @@ def calibration(
         SpecError: bins are no whole number of at least 1.
     """
     probabilities = _rows("probabilities", probabilities)
-    labels = jnp.asarray(as_labels(labels, probabilities.shape[0]))
+    labels = jnp.asarray(as_labels(labels, probabilities.shape[0]), jnp.int32)
     check_range("probabilities", probabilities)
     bins = check_whole("bins", bins)
     if not labels.shape[0]:
         raise InputError("calibration needs at least one row of probabilities; got none")
     said = probabilities.max(axis=-1)
-    right = (probabilities.argmax(axis=-1) == labels).astype(jnp.float32)
+    right = (probabilities.argmax(axis=-1).astype(jnp.int32) == labels).astype(jnp.float32)
     place = jnp.clip(jnp.ceil(said * bins).astype(jnp.int32) - 1, 0, bins - 1)
 
     def binned(values: Array) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mnist_jax.canvas import COLORS
+from mnist_jax.canvas import COLORS, DRAWN_FOR_A_FILE
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -27,22 +27,26 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it, figures are drawn in the page's style."""
+    """Within it, figures are drawn in the page's style, and for it alone."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the browser has the font that Matplotlib lacks
-        yield
+        token = DRAWN_FOR_A_FILE.set(True)
+        try:
+            yield
+        finally:
+            DRAWN_FOR_A_FILE.reset(token)
 
 
 def svg(title: str, ax: "Axes") -> "Markup":
-    """A figure as an SVG element, and closes it; `title` is what a screen reader says of it."""
-    import matplotlib.pyplot as plt
+    """A figure as an SVG element; `title` is what a screen reader says of it."""
+    import matplotlib
     from markupsafe import Markup, escape
 
     text = io.StringIO()
     drawn: Any = ax.get_figure(root=True)
-    with plt.rc_context({"svg.hashsalt": title}):
+    with matplotlib.rc_context({"svg.hashsalt": title}):
         drawn.savefig(
             text,
             format="svg",
@@ -51,7 +55,6 @@ def svg(title: str, ax: "Axes") -> "Markup":
             pad_inches=0.02,
             metadata=dict.fromkeys(("Date", "Creator")),
         )
-    plt.close(drawn)
     found = text.getvalue()
     found = found[found.index("<svg") :]
     found = re.sub(r"<metadata>.*?</metadata>", "", found, flags=re.S)

@@ -17,7 +17,7 @@ from mnist_jax.pages import render, style, svg
 from mnist_jax.results import Results, Swept
 from mnist_jax.robustness import robustness
 from mnist_jax.runs import Run
-from mnist_jax.types import Images, Params
+from mnist_jax.types import Images, Key, Params
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset
@@ -62,7 +62,7 @@ def report(
             **_of_scores(results, data.classes),
             **_of_answers(images, labels, probabilities, data.classes),
             **_of_network(spec, params, data),
-            **_of_changes(spec, params, images, labels),
+            **_of_changes(spec, params, images, labels, jax.random.key(0, impl=run.prng_impl)),
             "sweep": swept and svg("Validation accuracy by learning rate", plots.plot_sweep(swept.rows)),
         }
     return render(
@@ -123,7 +123,7 @@ def _deformed(run: Run, data: "Dataset") -> Any:
         return None
     labels = np.asarray(data.train.labels)
     originals = np.asarray(data.train.images)[_first_of_each(labels)]
-    keys = jax.random.split(jax.random.key(run.seed), (DEFORMED, len(originals)))
+    keys = jax.random.split(jax.random.key(run.seed, impl=run.prng_impl), (DEFORMED, len(originals)))
     across = jax.vmap(functools.partial(deform, deformation))
     rows = jax.jit(jax.vmap(across, in_axes=(0, None)))(keys, originals)
     pictures = np.concatenate([scale(originals), rows.reshape(-1, *originals.shape[1:])])
@@ -206,12 +206,12 @@ def _of_network(spec: Spec, params: Params, data: "Dataset") -> dict[str, Any]:
     }
 
 
-def _of_changes(spec: Spec, params: Params, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _of_changes(
+    spec: Spec, params: Params, images: np.ndarray, labels: np.ndarray, key: Key
+) -> dict[str, Any]:
     """Accuracy on changed pictures, of which there are too many to take every image."""
     rows = slice(CHANGED)
-    curves = robustness(
-        functools.partial(answers, spec, params), images[rows], labels[rows], jax.random.key(0)
-    )
+    curves = robustness(functools.partial(answers, spec, params), images[rows], labels[rows], key)
     return {
         "changed": len(labels[rows]),
         "robustness": [

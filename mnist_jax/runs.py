@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from mnist_jax import specs
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.files import parse_json, read_bytes, remove, target, temporaries, write_atomic
-from mnist_jax.settings import is_label, shorten
+from mnist_jax.settings import check_one_of, is_label, shorten
 
 if TYPE_CHECKING:
     from mnist_jax.loop import EpochRecord
 
-FORMAT = 1
+FORMAT = 2
 LARGEST_JSON = 2**26  # bytes
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 CHECKPOINT, MODEL, LOCK = "checkpoint.safetensors", "model.onnx", ".lock"
@@ -41,7 +41,9 @@ TYPES: dict[str, type] = {
     "dataset": str,
     "dataset_sha256": str,
     "validation_fraction": float,
+    "prng_impl": str,
 }
+PRNG_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")  # JAX's, under its own names
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Run:
         dataset: its name.
         dataset_sha256: its sum.
         validation_fraction: what was held out of the training set, at its end.
+        prng_impl: of the run's keys, by JAX's name: another one draws other numbers from the same seed.
     """
 
     preset: str
@@ -64,6 +67,14 @@ class Run:
     dataset: str
     dataset_sha256: str
     validation_fraction: float
+    prng_impl: str
+
+
+def default_prng_impl() -> str:
+    """What JAX makes keys of where nothing else is asked for; `JAX_DEFAULT_PRNG_IMPL` sets it."""
+    import jax
+
+    return str(jax.config.jax_default_prng_impl)
 
 
 @contextmanager
@@ -202,11 +213,11 @@ def read(folder: Path) -> Run:
     """What a run directory's `config.json` says.
 
     Raises:
-        RunError: it is not a run directory, or its config is damaged or of a newer format.
+        RunError: it is not a run directory, or its config is damaged or of another format.
     """
     values, name = read_json(folder, CONFIG), folder / CONFIG
-    if type(values.get("format")) is not int or not 1 <= values["format"] <= FORMAT:
-        raise RunError(f"{name} must be of format 1 to {FORMAT}; got {shorten(values.get('format'))}")
+    if type(values.get("format")) is not int or values["format"] != FORMAT:
+        raise RunError(f"{name} must be of format {FORMAT}; got {shorten(values.get('format'))}")
     if missing := sorted({field.name for field in fields(Run)} - set(values)):
         raise RunError(f"{name} is damaged: it lacks {', '.join(missing)}")
     for field, kind in TYPES.items():
@@ -222,6 +233,7 @@ def read(folder: Path) -> Run:
         hyper = specs.hyper_from_json(values["hyper"])
         config = specs.from_json(values["config"])
         check_seed(values["seed"])
+        check_one_of("prng_impl", values["prng_impl"], PRNG_IMPLS)
     except SpecError as error:
         raise RunError(f"{name} is damaged: {error}") from None
     return Run(config=config, hyper=hyper, **{field: values[field] for field in TYPES})

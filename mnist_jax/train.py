@@ -121,7 +121,8 @@ def _step(
             key=dropout_key,
         )
         losses = cross_entropy(config.model.output, logits, batch.labels, hyper.label_smoothing)
-        correct = (logits.argmax(axis=-1) == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
+        answers = logits.argmax(axis=-1).astype(jnp.int32)
+        correct = (answers == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct
 
     harder = None
@@ -137,9 +138,10 @@ def _step(
 
     (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     rate = scheduled_rate(config, hyper, state.step)
-    updates, opt_state = optimizer(config, rate, hyper.weight_decay).update(
-        grads, state.opt_state, state.params
-    )
+    with jax.numpy_dtype_promotion("standard"):  # optax's arithmetic relies on it; ours states its dtypes
+        updates, opt_state = optimizer(config, rate, hyper.weight_decay).update(
+            grads, state.opt_state, state.params
+        )
     params, average, step = optax.apply_updates(state.params, updates), state.average, state.step + 1
     if config.ema_decay is not None and average is not None:
         average = averaged(config.ema_decay, average, params, step)

@@ -42,7 +42,9 @@ def scheduled_rate(config: Config, hyper: Hyper, step: Array) -> Any:
         SpecError: the schedule's length is not known.
     """
     # optax's schedules take no traced peak, so they are asked for a factor.
-    return hyper.learning_rate * _factor(config.schedule)(step)
+    with jax.numpy_dtype_promotion("standard"):
+        factor = _factor(config.schedule)(step)
+    return hyper.learning_rate * factor
 
 
 def _factor(schedule: Schedule) -> optax.Schedule:
@@ -73,6 +75,6 @@ def averaged(decay: float, average: Params, params: Params, step: Array) -> Para
     It has no bias to its start, as Adam's moments have none (Kingma and Ba 2015): the first is `params`.
     """
     # (1 - d) / (1 - d^t), written so that it is exact for d near 1.
-    weight: Scalar = (1 - decay) / -jnp.expm1(step * math.log(decay))
+    weight: Scalar = (1 - decay) / -jnp.expm1(jnp.float32(step) * math.log(decay))
     moved: Params = jax.tree.map(lambda old, new: old + weight * (new - old), average, params)
     return moved

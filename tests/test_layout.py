@@ -81,7 +81,7 @@ LAYERS: dict[str, set[str]] = {
         "types",
         "updates",
     },
-    "loop": {"checks", "errors", "evaluation", "specs", "train", "types"},
+    "loop": {"checks", "errors", "evaluation", "models", "specs", "train", "types"},
     "sweep": {
         "checks",
         "errors",

@@ -11,7 +11,7 @@ from mnist_jax.networks import MLP
 from mnist_jax.runs import Run
 from mnist_jax.specs import Config, Hyper
 
-RUN = Run("mine", Config(MLP((5,), ("tanh",))), Hyper(1e-2, 0.1, 0.2), 3, "digits", "0" * 64, 0.1)
+RUN = Run("mine", Config(MLP((5,), ("tanh",))), Hyper(1e-2, 0.1, 0.2), 3, "digits", "0" * 64, 0.1, "rbg")
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -131,8 +131,14 @@ def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
         (b"{", "config.json is damaged"),
         (b"[]", "must hold a JSON object; got list"),
         (b"\xff\xfe", "config.json is damaged"),
-        ({"format": 2}, "must be of format 1 to 1; got 2"),
-        ({"format": "x"}, "must be of format 1 to 1; got 'x'"),
+        ({"format": 1}, "must be of format 2; got 1"),
+        ({"format": 3}, "must be of format 2; got 3"),
+        ({"format": "x"}, "must be of format 2; got 'x'"),
+        (
+            {"prng_impl": "rgb"},
+            "is damaged: prng_impl must be one of threefry2x32, rbg, .*; got 'rgb'",
+        ),
+        ({"prng_impl": 3}, "is damaged: prng_impl must be str; got 3"),
         ({"config": {}}, "config must have the fields"),
         ({"hyper": {"rate": 1}}, "is damaged"),
         (

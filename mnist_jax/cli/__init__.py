@@ -33,7 +33,7 @@ from mnist_jax.cli import (
     web,
 )
 from mnist_jax.cli.console import complain
-from mnist_jax.cli.process import settle
+from mnist_jax.cli.process import asked_of, settle
 
 app = typer.Typer(
     help="Train digit classifiers in JAX, prove them, and run them anywhere as ONNX.",
@@ -93,33 +93,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit code."""
     settle()
     try:
-        code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
+        code = _run(arguments)
         sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _reader_gone()
+    except SystemExit as ending:  # Typer and Rich make one of a broken pipe, with another exit code
+        if not isinstance(ending.__context__, BrokenPipeError):
+            raise
+        return _reader_gone()
+
+
+def _reader_gone() -> int:
+    """What is left to do when the reader of our output has gone, as `head` does: to fall silent."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())  # where Python writes what it still holds when it ends
+    return 128 + 13  # what a shell shows for a program that SIGPIPE ended
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
     except typer.TyperException as error:
         if message := error.format_message():  # empty where the help has been shown; some end in a stop
             complain(message.rstrip(".") + _came(error) + _where_to_look(error))
         return error.exit_code
-    except DivergenceError as error:
-        complain(str(error))
-        return 1
-    except MnistJaxError as error:
-        complain(str(error))
-        return 2
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mnist_"):
-            raise
-        complain(str(NotInstalledError("this command", error)))
-        return 2
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13  # what a shell shows for a program that SIGPIPE ended
-    except OSError as error:
-        complain(f"{error.filename or 'the output'} cannot be written or read: {error.strerror or error}")
-        return 2
-    except MemoryError as error:
-        said = str(error).rstrip(".") or "there is no more"
-        complain(f"this must fit into memory, and does not: {said}; ask for less at once")
-        return 2
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        message, code = _explained(error)
+        complain(message)
+        return code
     if code == 130:
         complain("interrupted")
     return int(code or 0)
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """The line and the exit code for what went wrong; what nobody has foreseen is raised again."""
+    if isinstance(error, DivergenceError):
+        return str(error), 1
+    if isinstance(error, FloatingPointError):  # of JAX's own check, where jax_debug_nans asks for it
+        return f"every number must be finite; {str(error).partition('\n')[0]}", 1
+    if isinstance(error, MnistJaxError):
+        return str(error), 2
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("mnist_"):
+        return str(NotInstalledError("this command", error)), 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the output'} cannot be written or read: {error.strerror or error}", 2
+    if isinstance(error, MemoryError):
+        said = str(error).rstrip(".") or "there is no more"
+        return f"this must fit into memory, and does not: {said}; ask for less at once", 2
+    if settings := asked_of("JAX"):  # what JAX makes of a setting that we have not foreseen
+        said = f"{type(error).__name__}: {str(error).partition('\n')[0]}"
+        return f"JAX must be able to work; {said}{settings}", 2
+    raise error

@@ -32,9 +32,10 @@ def compare(
     asked = experiment.read_together("compare", run_dirs)
     out = options.page(out)
 
-    from mnist_jax.cli.process import start_jax
+    from mnist_jax.cli.process import start_jax, start_matplotlib
 
     start_jax()
+    start_matplotlib()
     from mnist_jax import comparison
     from mnist_jax.report import answers
 

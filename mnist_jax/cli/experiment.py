@@ -1,5 +1,6 @@
 """Train, score, export, prove: what commands have in common."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -59,16 +60,20 @@ def perform(
         run.config,
         data.train,
         data.validation,
-        key=jax.random.key(run.seed) if begin.state is None else None,
+        key=jax.random.key(run.seed, impl=run.prng_impl) if begin.state is None else None,
         state=begin.state,
         hyper=run.hyper,
         callback=callback,
     )
     spec, params = run.config.model, result.params
     score = jax.jit(evaluate, static_argnums=0)
-    train, test = score(spec, params, data.train), score(spec, params, data.test)
-    validation = None if data.validation is None else score(spec, params, data.validation)
-    if not all(math.isfinite(found.loss) for found in (train, validation, test) if found is not None):
+    try:
+        train, test = score(spec, params, data.train), score(spec, params, data.test)
+        validation = None if data.validation is None else score(spec, params, data.validation)
+        finite = all(math.isfinite(found.loss) for found in (train, validation, test) if found is not None)
+    except FloatingPointError:  # of JAX's own check, where jax_debug_nans asks for it
+        finite = False
+    if not finite:
         message = "the trained network's loss is not a finite number; try a smaller learning rate"
         raise DivergenceError(message, result.state, result.history)
     model, proof = _proven(run, params, test, data)
@@ -124,7 +129,7 @@ def perform_seeds(run: Run, data: "Dataset", seeds: Sequence[int]) -> "Iterator[
     score = jax.jit(evaluate, static_argnums=0)
     for first in range(0, len(seeds), group):
         taken = seeds[first : first + group]
-        keys = jax.vmap(jax.random.key)(np.array(taken, np.uint32))
+        keys = jax.vmap(functools.partial(jax.random.key, impl=run.prng_impl))(np.array(taken, np.uint32))
         many = fit_many(run.config, data.train, keys=keys, hyper=run.hyper, at_once=group)
         for index, seed in enumerate(taken):
             params = many.member(index)

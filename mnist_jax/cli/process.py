@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from mnist_jax.errors import BackendError
+
 
 def settle() -> None:
     """Makes the process fit for any command, before it does anything."""
@@ -20,9 +22,56 @@ def settle() -> None:
 
 
 def start_jax() -> None:
-    """Sets JAX up for a command, before its first use; what the user has set in the environment stays."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave GPU memory to others
+    """Sets JAX up for a command, before its first use; what the user has set in the environment stays.
 
+    Raises:
+        BackendError: JAX can't start: a platform that is not on this machine, a value that it does not take.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave GPU memory to others
+    try:
+        import jax
+
+        jax.devices()
+    except Exception as error:  # of any kind: an assertion fails where a plugin is not installed
+        raise BackendError(_why("JAX", error)) from None
+
+    for way in ("host_to_device", "device_to_device", "device_to_host"):
+        guard = f"jax_transfer_guard_{way}"
+        if str(getattr(jax.config, guard)).startswith("disallow"):
+            jax.config.update(guard, "allow")  # it is for transfers that are not meant, and here all are
+    warnings.filterwarnings(
+        "ignore", message=".*persistent compilation cache"
+    )  # a damaged entry is made anew, and a folder that can't be written to is done without
+    _keep_compiled()
+
+
+def start_matplotlib() -> None:
+    """Sees to it that figures can be drawn, before there is work to lose.
+
+    Raises:
+        BackendError: Matplotlib can't start: its environment has a value that it does not take.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ValueError as error:
+        raise BackendError(_why("Matplotlib", error)) from None
+
+
+def asked_of(library: str) -> str:
+    """What the environment asks of a library: `; look at JAX_PLATFORMS=cuda`, or nothing."""
+    own = {"JAX": "JAX_", "Matplotlib": "MPL"}[library]
+    asked = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(own)]
+    return f"; look at {', '.join(asked)}" if asked else ""
+
+
+def _why(library: str, error: Exception) -> str:
+    """Why a library does not start, with what in the environment it may be."""
+    said = str(error).partition("\n")[0].rstrip(". ") or "it finds no such platform on this machine"
+    return f"{library} must be able to start; {said}{asked_of(library)}"
+
+
+def _keep_compiled() -> None:
+    """Lets JAX keep what it compiles in our cache folder, where the user names none."""
     import jax
 
     from mnist_jax.store import cache_folder
@@ -34,8 +83,5 @@ def start_jax() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # then every start compiles anew
         return
-    warnings.filterwarnings(
-        "ignore", message=".*persistent compilation cache"
-    )  # a damaged entry is made anew
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -38,9 +38,10 @@ def report(
     run = runs.read(run_dir)
     out = options.page(out or run_dir / NAME)
 
-    from mnist_jax.cli.process import start_jax
+    from mnist_jax.cli.process import start_jax, start_matplotlib
 
     start_jax()
+    start_matplotlib()
     from mnist_jax.cli.experiment import load_for
 
     write(run_dir, run, load_for(run, data_dir), out)
@@ -96,7 +97,8 @@ def command(run: runs.Run, epochs: int) -> str:
     ):
         return ""
     run = replace(run, config=replace(run.config, epochs=epochs))
-    words = ["mnist-jax", "train", "--preset", run.preset, "--dataset", run.dataset]
+    keys = [] if run.prng_impl == runs.PRNG_IMPLS[0] else [f"JAX_DEFAULT_PRNG_IMPL={run.prng_impl}"]
+    words = [*keys, "mnist-jax", "train", "--preset", run.preset, "--dataset", run.dataset]
     settings = [
         *((field.name, recipe.config, run.config) for field in fields(run.config) if field.name != "model"),
         *((name, recipe.hyper_with(run.config.optimizer), run.hyper) for name in run.hyper._fields),

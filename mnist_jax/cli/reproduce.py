@@ -101,7 +101,8 @@ def reproduce(
 def _networks(name: str, data: "Dataset", seeds: int) -> list[dict[str, Any]]:
     """The figures of networks from seeds 0 on."""
     recipe = PRESETS[name]
-    run = runs.Run(name, recipe.config, recipe.hyper, 0, data.name, data.sha256, recipe.validation_fraction)
+    facts = data.name, data.sha256, recipe.validation_fraction, runs.default_prng_impl()
+    run = runs.Run(name, recipe.config, recipe.hyper, 0, *facts)
     found = []
     for trained in experiment.perform_seeds(run, data, range(seeds)):
         accuracy = experiment.accuracy(trained.test)

@@ -10,7 +10,7 @@ import typer
 
 from mnist_jax import machine, results, runs
 from mnist_jax.cli import console, experiment, options, report, session
-from mnist_jax.cli.process import start_jax
+from mnist_jax.cli.process import start_jax, start_matplotlib
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from mnist_jax.presets import DEFAULT_PRESET, preset
@@ -103,6 +103,8 @@ def train(
     """
     started = time.perf_counter()
     check_whole("checkpoint-every", checkpoint_every)
+    if with_report:
+        start_matplotlib()
     if resume is not None:
         _refuse_settings(ctx)
         folder, run = resume, _longer(runs.read(resume), epochs)
@@ -137,10 +139,10 @@ def train(
         check_fraction(fraction)
         if out is not None:
             runs.check_new(out)
-        run = runs.Run(preset_name, config, hyper, seed, dataset or "mnist", "", fraction)
         start_jax()
         data = experiment.load_or_digits(dataset, data_dir, fraction)
-        run = replace(run, dataset=data.name, dataset_sha256=data.sha256)
+        keys = runs.default_prng_impl()
+        run = runs.Run(preset_name, config, hyper, seed, data.name, data.sha256, fraction, keys)
         folder = out or runs.fresh(f"{run.preset}-{run.dataset}")
 
     versions = machine.versions()

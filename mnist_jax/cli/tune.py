@@ -82,6 +82,7 @@ def tune(
         "epochs": epochs,
         "validation_fraction": validation_fraction,
         "seed": seed,
+        "prng_impl": runs.default_prng_impl(),
     }
     with runs.reopen(out) if begun else runs.take(out), _study(out, asked) as study:
         study.optimize(
@@ -92,7 +93,8 @@ def tune(
         best, count = study.best_trial, _done(study)
     started = time.perf_counter()
     config, hyper = _suggest(best, epochs)
-    run = runs.Run("tuned", config, hyper, seed, data.name, data.sha256, validation_fraction)
+    keys = runs.default_prng_impl()
+    run = runs.Run("tuned", config, hyper, seed, data.name, data.sha256, validation_fraction, keys)
     versions = machine.versions()
     with runs.claim(out / RUN, run, versions):
         outcome, metrics = session.complete(out / RUN, run, data, versions, started)

@@ -8,6 +8,7 @@ import typer
 
 from mnist_jax import runs
 from mnist_jax.cli import console, options
+from mnist_jax.cli.process import start_jax
 from mnist_jax.errors import DatasetError, DatasetUnavailableError, RunError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def page(model: Path, data_dir: Path | None) -> dict[str, bytes]:
     """
     if model.suffix != ".onnx":
         runs.read(model)
+    start_jax()
     from mnist_onnx.site import site
     from mnist_onnx.storage import load_with_facts
 
