@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from mnist_jax.loop import EpochRecord
     from mnist_jax.metrics import Calibration
-    from mnist_jax.results import SweptRow
     from mnist_jax.robustness import Curve
+    from mnist_jax.swept import SweptRow
 
 __all__ = (
     "plot_activations",

@@ -14,9 +14,10 @@ from mnist_jax.metrics import calibration, class_scores
 from mnist_jax.models import activations, predict, scale
 from mnist_jax.networks import CLASSES, Spec
 from mnist_jax.pages import render, style, svg
-from mnist_jax.results import Results, Swept
+from mnist_jax.results import Results
 from mnist_jax.robustness import robustness
 from mnist_jax.runs import Run
+from mnist_jax.swept import Swept
 from mnist_jax.types import Images, Key, Params
 
 if TYPE_CHECKING:

@@ -4,26 +4,22 @@ import csv
 import io
 import math
 import shlex
-import statistics
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax import arrays
-from mnist_jax.errors import RunError, SpecError
+from mnist_jax.errors import RunError
 from mnist_jax.files import read_bytes
 from mnist_jax.networks import CLASSES
 from mnist_jax.runs import CHECKPOINT, HISTORY, LARGEST_JSON, METRICS, read_json
 from mnist_jax.settings import FLOAT32_MAX, is_label, shorten
-from mnist_jax.specs import Hyper, hyper_from_json
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mnist_jax.loop import EpochRecord
     from mnist_jax.types import Params
-
-SWEEP = "sweep.json"
 
 
 class Results(NamedTuple):
@@ -126,11 +122,11 @@ def read(folder: Path, params: "Params") -> Results:
         found = Results(
             history=_history(folder, values["epochs"]),
             confusion=confusion,
-            loss=_figure(test["loss"]),
-            seconds=_figure(values["seconds"]),
+            loss=figure(test["loss"]),
+            seconds=figure(values["seconds"]),
             device=_text(values["device"]),
             versions={_text(name): _text(number) for name, number in dict(values["versions"]).items()},
-            onnx=onnx | {"max_abs_difference": None if largest is None else _figure(largest)},
+            onnx=onnx | {"max_abs_difference": None if largest is None else figure(largest)},
         )
     except KeyError as error:
         raise RunError(f"{folder / METRICS} is damaged: it lacks {error}") from None
@@ -157,87 +153,6 @@ def check_answers(folder: Path, results: Results, labels: Any, answers: Any) -> 
             f"{folder / METRICS} must have the scores of the network in {CHECKPOINT}; "
             f"of {counted.sum():,} test images it counts {results.n:,}, {otherwise:g} with another answer"
         )
-
-
-class SweptRow(NamedTuple):
-    """What the runs of one combination of numbers reached.
-
-    Attributes:
-        hyper: the numbers.
-        accuracies: on the validation set, of each run; NaN where it left the finite numbers.
-    """
-
-    hyper: Hyper
-    accuracies: tuple[float, ...]
-
-    @property
-    def diverged(self) -> int:
-        """How many runs left the finite numbers."""
-        return sum(map(math.isnan, self.accuracies))
-
-    @property
-    def mean(self) -> float:
-        """Of the accuracies; NaN where one is."""
-        return statistics.fmean(self.accuracies)
-
-
-class Swept(NamedTuple):
-    """The sweep that a run was chosen by: its rows, and which of them was best."""
-
-    rows: tuple[SweptRow, ...]
-    best: int
-
-
-def read_sweep(folder: Path) -> Swept | None:
-    """The sweep that a run was chosen by, if it was.
-
-    Raises:
-        RunError: its file is damaged.
-    """
-    if not (folder / SWEEP).exists():
-        return None
-    values = read_json(folder, SWEEP)
-    try:
-        return sweep_from_json(values)
-    except KeyError as error:
-        raise RunError(f"{folder / SWEEP} is damaged: it lacks {error}") from None
-    except (TypeError, ValueError, SpecError) as error:
-        raise RunError(f"{folder / SWEEP} is damaged: {error}") from None
-
-
-def sweep_from_json(values: Any) -> Swept:
-    """A sweep from plain values.
-
-    Raises:
-        KeyError, TypeError, ValueError, SpecError: they are not a sweep's, or one's that was stopped.
-    """
-    rows = rows_from_json(values)
-    best = values["best"]
-    whole = [row.mean for row in rows if not row.diverged]
-    if type(best) is not int or not 0 <= best < len(rows) or not whole or rows[best].mean != max(whole):
-        raise ValueError(f"its best row must be the one with the highest mean; got {best!r}")
-    return Swept(rows, best)
-
-
-def rows_from_json(values: Any) -> tuple[SweptRow, ...]:
-    """The rows of a sweep from plain values, so many as there are.
-
-    Raises:
-        KeyError, TypeError, ValueError, SpecError: they are not a sweep's.
-    """
-    if values["format"] != 1:
-        raise ValueError(f"it must be of format 1; got {values['format']!r}")
-    return tuple(_swept(row, values["seeds"]) for row in values["rows"])
-
-
-def _swept(row: Any, seeds: Any) -> SweptRow:
-    accuracies = row["accuracies"]
-    if not isinstance(accuracies, list) or not accuracies or len(accuracies) != seeds:
-        raise ValueError(f"each row must have {seeds!r} accuracies; got {accuracies!r}")
-    shares = tuple(math.nan if share is None else _figure(share) for share in accuracies)
-    if any(share > 1 for share in shares):
-        raise ValueError(f"an accuracy must be at most 1; got {accuracies!r}")
-    return SweptRow(hyper_from_json({name: row[name] for name in Hyper._fields}), shares)
 
 
 def _history(folder: Path, epochs: int) -> "tuple[EpochRecord, ...]":
@@ -277,13 +192,13 @@ def record_from(values: Any) -> "EpochRecord":
         raise TypeError(f"an epoch must be a whole number; got {shorten(record.epoch)}")
     for name, value in values.items():
         if value is not None or not name.startswith("validation"):
-            number = _figure(value)
+            number = figure(value)
             if "accuracy" in name and number > 1:
                 raise ValueError(f"an accuracy must be at most 1; got {number:g}")
     return record
 
 
-def _figure(value: Any) -> float:
+def figure(value: Any) -> float:
     """A number from 0 to the largest of float32."""
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not 0 <= number <= FLOAT32_MAX:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mnist_jax
-from mnist_jax import checkpoint, idx, results, runs
+from mnist_jax import checkpoint, idx, results, runs, swept
 from mnist_jax.cli import main, session
 from mnist_jax.cli.console import LONGEST_LINE, plain, proof
 from mnist_jax.cli.experiment import load_params
@@ -328,13 +328,13 @@ def test_a_changed_value_in_a_runs_json(run_dir: Path, tmp_path: Path, name: str
     hyper = runs.read(copy).hyper
     rows = [{**hyper._asdict(), "accuracies": [0.5, None]}, {**hyper._asdict(), "accuracies": [0.5, 0.6]}]
     sweep = {"format": 1, "seeds": 2, "rows": rows, "best": 1}
-    good = sweep if name == results.SWEEP else json.loads((copy / name).read_bytes())
+    good = sweep if name == swept.SWEEP else json.loads((copy / name).read_bytes())
 
     def read() -> None:
         found = results.read(copy)
         proof(found.onnx)
         assert all(map(is_label, [found.device, *found.versions, *found.versions.values()]))
-        results.read_sweep(copy)
+        swept.read_sweep(copy)
         run = runs.read(copy)
         assert is_label(run.preset)
         assert is_label(run.dataset)

@@ -97,6 +97,7 @@ LAYERS: dict[str, set[str]] = {
     "checkpoint": {"arrays", "errors", "files", "settings", "train"},
     "runs": {"errors", "settings", "specs", "files", "loop"},
     "results": {"arrays", "errors", "files", "loop", "networks", "runs", "settings", "specs", "types"},
+    "swept": {"errors", "results", "runs", "specs"},
     "inspection": {"checks", "errors", "models", "networks", "types"},
     "robustness": {"augment", "checks", "errors", "models", "types"},
     "canvas": {"checks", "errors"},
@@ -109,9 +110,9 @@ LAYERS: dict[str, set[str]] = {
         "metrics",
         "mosaics",
         "networks",
-        "results",
         "robustness",
         "sources",
+        "swept",
     },
     "pages": {"canvas"},
     "report": {
@@ -126,6 +127,7 @@ LAYERS: dict[str, set[str]] = {
         "results",
         "robustness",
         "runs",
+        "swept",
         "types",
     },
     "comparison": {"datasets", "pages", "plots", "results", "runs"},
@@ -167,7 +169,7 @@ def test_nothing_imports_the_command_line_and_only_models_imports_flax() -> None
 
 
 def test_the_exporter_needs_jax_for_the_proof_alone() -> None:
-    with_jax = {"mnist_onnx.proof", "mnist_onnx.runtimes"}
+    with_jax = {"mnist_onnx.proof", "mnist_onnx.questions", "mnist_onnx.runtimes"}
     for name, path in MODULES.items():
         if name.startswith("mnist_onnx.") and name not in with_jax:
             assert ours(path) <= LEAVES | {"store", "types"}, name  # types for a type alone

@@ -16,10 +16,10 @@ from mnist_jax import plots
 from mnist_jax.errors import InputError
 from mnist_jax.loop import EpochRecord
 from mnist_jax.metrics import calibration
-from mnist_jax.results import SweptRow
 from mnist_jax.robustness import Curve
 from mnist_jax.sources import SOURCES
 from mnist_jax.specs import Hyper
+from mnist_jax.swept import SweptRow
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (12, 28, 28), np.uint8)

@@ -25,7 +25,7 @@ from mnist_jax.errors import ModelError, RuntimeUnavailableError, SpecError
 from mnist_jax.models import init
 from mnist_jax.networks import MLP, Spec
 from mnist_onnx import environments, runtimes, to_onnx
-from mnist_onnx.proof import Question, question
+from mnist_onnx.questions import Question, question
 from mnist_onnx.runtimes import RUNTIMES, ask, examine
 
 FORMS = [(i, o) for i in ("uint8", "float32") for o in ("probabilities", "logits")]

@@ -13,7 +13,7 @@ import pytest
 from conftest import results_of
 from PIL import Image
 
-from mnist_jax import checkpoint, results, runs
+from mnist_jax import checkpoint, results, runs, swept
 from mnist_jax.cli import main, rows, session
 from mnist_jax.cli.rows import _row
 from mnist_jax.datasets import Dataset
@@ -374,16 +374,16 @@ def test_a_sweep_that_cannot_be_kept_is_refused_before_it_trains(
         assert (folder / "sweep.json").read_text() == text
 
 
-def swept(accuracies: object = (0.9, 0.8), **changes: object) -> str:
+def sweep_file(accuracies: object = (0.9, 0.8), **changes: object) -> str:
     """A sweep's file with two rows, the first better."""
     rows = [{**Hyper()._asdict(), "accuracies": found} for found in (accuracies, [0.1, 0.2])]
     return json.dumps({"format": 1, "seeds": 2, "best": 0, "rows": rows, **changes})
 
 
 def test_a_sweep_comes_back(tmp_path: Path) -> None:
-    (tmp_path / "sweep.json").write_text(swept())
-    assert results.read_sweep(tmp_path) == results.Swept(
-        (results.SweptRow(Hyper(), (0.9, 0.8)), results.SweptRow(Hyper(), (0.1, 0.2))), 0
+    (tmp_path / "sweep.json").write_text(sweep_file())
+    assert swept.read_sweep(tmp_path) == swept.Swept(
+        (swept.SweptRow(Hyper(), (0.9, 0.8)), swept.SweptRow(Hyper(), (0.1, 0.2))), 0
     )
 
 
@@ -391,11 +391,23 @@ def test_a_sweep_comes_back(tmp_path: Path) -> None:
     "text",
     [
         *["", "[]", "{}", '{"rows": 3}'],
-        *(swept(rows=[], best=0), swept(rows=[{}]), swept(format=2), swept(best=1), swept(best=True)),
-        *(swept([5.0, 3.0]), swept([0.9]), swept("00"), swept({"0": 1, "1": 1}), swept([None, 0.9])),
+        *(
+            sweep_file(rows=[], best=0),
+            sweep_file(rows=[{}]),
+            sweep_file(format=2),
+            sweep_file(best=1),
+            sweep_file(best=True),
+        ),
+        *(
+            sweep_file([5.0, 3.0]),
+            sweep_file([0.9]),
+            sweep_file("00"),
+            sweep_file({"0": 1, "1": 1}),
+            sweep_file([None, 0.9]),
+        ),
     ],
 )
 def test_a_damaged_sweep_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(results.RunError, match=r"sweep\.json is damaged: "):
-        results.read_sweep(tmp_path)
+        swept.read_sweep(tmp_path)

@@ -17,7 +17,7 @@ from mnist_jax.errors import ModelError, RuntimeUnavailableError
 from mnist_jax.networks import CLASSES
 from mnist_jax.settings import check_one_of
 from mnist_onnx.environments import PROGRAMS, RUNTIMES, Runtime, environment, reason
-from mnist_onnx.proof import Question
+from mnist_onnx.questions import Question
 
 PATIENCE = 1800  # seconds for all answers: onnx-reference takes 15 minutes for a large convolution
 SIZES = (1, 7, 1000)  # the batches that every runtime is asked with, one after the other in one session

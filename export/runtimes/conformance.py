@@ -118,7 +118,7 @@ def examine_run(
 ) -> Iterator[dict[str, Any]]:
     """A row for each runtime and each of these forms of the run's file."""
     from mnist_jax.cli.experiment import export_run, load_for, load_params
-    from mnist_onnx.proof import question
+    from mnist_onnx.questions import question
     from mnist_onnx.runtimes import examine
 
     run = runs.read(folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_jax import results, runs
+from mnist_jax import results, runs, swept
 from mnist_jax.cli import options
 from mnist_jax.errors import RunError
 from mnist_jax.files import write_atomic
@@ -78,7 +78,7 @@ def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
         probabilities,
         command=command(run, len(found.history)),
         onnx_bytes=onnx_bytes,
-        swept=results.read_sweep(folder),
+        swept=swept.read_sweep(folder),
     )
     write_atomic(out, html.encode())
 

@@ -12,8 +12,8 @@ from mnist_jax import runs
 from mnist_jax.cli import console, experiment
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.files import write_atomic
-from mnist_jax.results import SWEEP, rows_from_json
 from mnist_jax.specs import Config, Hyper
+from mnist_jax.swept import SWEEP, rows_from_json
 
 if TYPE_CHECKING:
     from mnist_jax.datasets import Dataset

@@ -16,9 +16,9 @@ from mnist_jax.cli.process import start_jax, start_matplotlib
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import DEFAULT_PRESET, preset
-from mnist_jax.results import SWEEP, sweep_from_json
 from mnist_jax.settings import check_whole
 from mnist_jax.specs import Hyper, check_hyper
+from mnist_jax.swept import SWEEP, sweep_from_json
 
 PLOT = "sweep.png"
 

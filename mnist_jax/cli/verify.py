@@ -68,7 +68,8 @@ def verify(
     start_jax()
     from mnist_jax.specs import network_to_json
     from mnist_onnx.classifier import read_metadata
-    from mnist_onnx.proof import Parity, parity, question
+    from mnist_onnx.proof import Parity, parity
+    from mnist_onnx.questions import question
     from mnist_onnx.runtimes import Examination, examine
     from mnist_onnx.saturation import saturation_warning
     from mnist_onnx.storage import parse
