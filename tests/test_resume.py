@@ -215,6 +215,21 @@ def two_checkpoints(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("lines", [None, 3])
+def test_a_run_killed_between_its_last_checkpoint_and_its_history_gets_all_of_it(
+    two_checkpoints: Path, lines: int | None
+) -> None:
+    expected = content(two_checkpoints)
+    history = two_checkpoints / runs.HISTORY
+    kept = history.read_text().splitlines(keepends=True)[:lines]
+    history.unlink()
+    if lines is not None:
+        history.write_text("".join(kept))
+    (two_checkpoints / runs.METRICS).unlink()
+    assert main(["train", "--resume", str(two_checkpoints)]) == 0
+    assert content(two_checkpoints) == expected
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-9] ^= 4

@@ -142,8 +142,9 @@ def _write(folder: Path, outcome: Outcome, metrics: dict[str, Any]) -> None:
     from mnist_jax import checkpoint
 
     mnist_onnx.save(outcome.model, folder / runs.MODEL)
-    runs.write_metrics(folder, metrics)
+    runs.write_history(folder, outcome.history)  # a kill after the last checkpoint has left an earlier one
     checkpoint.previous_path(folder / runs.CHECKPOINT).unlink(missing_ok=True)
+    runs.write_metrics(folder, metrics)
 
 
 def _metrics(run: runs.Run, outcome: Outcome, seconds: float, versions: dict[str, str]) -> dict[str, Any]:
