@@ -83,7 +83,7 @@ def as_array(name: str, value: Any, wanted: str = "an array") -> Any:
         raise InputError(f"{came}; fill it first: {name}.filled(0)")
     if isinstance(value, list | tuple):
         raise InputError(f"{came}; convert it first: np.asarray({name})")
-    if not hasattr(value, "__array__"):
+    if isinstance(value, type) or not hasattr(value, "__array__"):
         raise InputError(f"{came}{f'; take its {name}' if hasattr(value, name) else ''}")
     try:
         array: np.ndarray = np.asarray(value)

@@ -84,13 +84,16 @@ def test_images_of_any_layout_give_the_same(kind: str, some: SimpleNamespace) ->
         functools.partial(mnist_jax.apply, SPEC, some.params),
         functools.partial(mnist_jax.activations, SPEC, some.params),
         functools.partial(saliency, SPEC, some.params),
-        functools.partial(mnist_onnx.parity, SPEC, some.params, some.model),
         lambda taken: quantize(some.model, "int8-static", images=taken).SerializeToString(),
         lambda taken: mnist_jax.evaluate(SPEC, some.params, HeldOut(taken, some.labels)),
         lambda taken: robustness.robustness(answer, taken, some.labels, KEY)[0].accuracies,
     ]
     for function in functions:
         jax.tree.map(np.testing.assert_array_equal, function(images), function(some.images))
+
+
+def test_a_file_is_proven_on_images_of_any_kind(some: SimpleNamespace) -> None:
+    assert mnist_onnx.parity(SPEC, some.params, some.model, Column(some.images)).passed  # type: ignore[arg-type]
 
 
 def test_fractions_of_another_byte_order_are_fractions(some: SimpleNamespace) -> None:
@@ -113,10 +116,9 @@ def test_labels_of_any_kind_of_integer_give_the_same(kind: str, some: SimpleName
         lambda taken: metrics.calibration(jax.nn.softmax(logits), taken),
         lambda taken: cost(model, model, HeldOut(some.images, taken)),
     ]
+    labels = LABELS[kind](some.labels)
     for function in functions:
-        jax.tree.map(
-            np.testing.assert_array_equal, function(LABELS[kind](some.labels)), function(some.labels)
-        )
+        jax.tree.map(np.testing.assert_array_equal, function(labels), function(some.labels))
 
 
 def test_a_table_s_column_trains_like_its_array(some: SimpleNamespace) -> None:
@@ -287,17 +289,19 @@ def test_figures_of_what_are_no_numbers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [Examples, HeldOut])
-def test_examples_are_as_many_as_their_labels_and_give_some_of_themselves(
-    kind: type, digits: Dataset
-) -> None:
+def test_examples_have_a_length_and_give_some_of_themselves(kind: type, digits: Dataset) -> None:
     whole = kind(digits.test.images, digits.test.labels)
     assert len(whole) == 297
     for arrays in (whole, jax.device_put(whole)):
-        for rows in (slice(3, 9, 2), [5, 3, -1], np.array([7], ">i8"), jnp.arange(4), whole.labels == 3, []):
-            some = arrays[rows]
-            places = np.arange(297)[
-                rows if isinstance(rows, slice) else np.asarray(rows, None if len(rows) else int)
-            ]
+        for rows, expected in (
+            (slice(3, 9, 2), [3, 5, 7]),
+            ([5, 3, -1], [5, 3, 296]),
+            (np.array([7], ">i8"), [7]),
+            (jnp.arange(4), [0, 1, 2, 3]),
+            (Column(whole.labels == 3), np.flatnonzero(whole.labels == 3)),
+            ([], []),
+        ):
+            some, places = arrays[rows], np.asarray(expected, int)
             assert type(some) is kind
             assert len(some) == len(places)
             np.testing.assert_array_equal(some.images, digits.test.images[places])
@@ -329,9 +333,8 @@ def test_examples_are_a_pytree(digits: Dataset) -> None:
     assert type(jax.tree.map(lambda _: None, some)) is Examples
     assert type(jax.jit(lambda part: part[jnp.array([1, 0])])(some)) is Examples
     np.testing.assert_array_equal(jax.vmap(lambda one: one.labels + one.images[0, 0])(some), some.labels)
-    np.testing.assert_array_equal(
-        jax.vmap(lambda one: one.labels, in_axes=(Examples(0, 0),))(some), some.labels
-    )  # type: ignore[arg-type]
+    axes: Any = Examples(0, 0)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(jax.vmap(lambda one: one.labels, in_axes=(axes,))(some), some.labels)
     _, seen = jax.lax.scan(lambda carry, one: (carry, one.labels), 0, jax.device_put(some))
     np.testing.assert_array_equal(seen, some.labels)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(some)).labels, some.labels)
