@@ -74,7 +74,7 @@ def test_what_is_no_value_is_one_line_before_anything_is_made(
         ["sweep", "--dataset", "digits", "--out", "{new}"],
         ["tune", "--dataset", "digits", "--out", "{new}"],
         ["evaluate", "{run}"],
-        ["export", "{run}", "--out", "{new}.onnx"],
+        ["export", "{run}", "--precision", "int8-static", "--out", "{new}.onnx"],
         ["verify", "{run}"],
         ["report", "{run}", "--out", "{new}.html"],
         ["compare", "{run}", "{copy}", "--out", "{new}.html"],

@@ -15,7 +15,7 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
-from mnist_jax.cli.process import start_jax, start_matplotlib
+from mnist_jax.cli.process import default_prng_impl, start_jax, start_matplotlib
 from mnist_jax.errors import SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import DEFAULT_PRESET, preset
@@ -100,7 +100,7 @@ def sweep(
         "best": best,
         "rows": rows,
     }
-    facts = data.name, data.sha256, validation_fraction, runs.default_prng_impl()
+    facts = data.name, data.sha256, validation_fraction, default_prng_impl()
     run = runs.Run(preset_name, config, combinations[best], 0, *facts)
     versions = machine.versions()
     with runs.claim(folder, run, versions):
