@@ -18,7 +18,7 @@ import typer
 from bench import report
 from mnist_jax import runs
 from mnist_jax.cli import console, experiment
-from mnist_jax.cli.process import start_jax
+from mnist_jax.cli.process import default_prng_impl, start_jax
 from mnist_jax.errors import SpecError
 from mnist_jax.presets import PRESETS, Preset, preset
 from mnist_jax.settings import check_whole
@@ -88,7 +88,7 @@ def recipes(
 
 def _run(name: str, recipe: Preset, epochs: int | None, data: Any) -> runs.Run:
     config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
-    return runs.Run(name, config, recipe.hyper, 0, data.name, data.sha256, 0.0, runs.default_prng_impl())
+    return runs.Run(name, config, recipe.hyper, 0, data.name, data.sha256, 0.0, default_prng_impl())
 
 
 def _recipe(run: runs.Run) -> str:

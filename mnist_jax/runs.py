@@ -70,13 +70,6 @@ class Run:
     prng_impl: str
 
 
-def default_prng_impl() -> str:
-    """What JAX makes keys of where nothing else is asked for; `JAX_DEFAULT_PRNG_IMPL` sets it."""
-    import jax
-
-    return str(jax.config.jax_default_prng_impl)
-
-
 @contextmanager
 def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]:
     """Makes a new run directory, this process's alone, and writes `config.json`.

@@ -74,7 +74,7 @@ def test_what_is_no_value_is_one_line_before_anything_is_made(
         ["sweep", "--dataset", "digits", "--out", "{new}"],
         ["tune", "--dataset", "digits", "--out", "{new}"],
         ["evaluate", "{run}"],
-        ["export", "{run}", "--out", "{new}.onnx"],
+        ["export", "{run}", "--precision", "int8-static", "--out", "{new}.onnx"],
         ["verify", "{run}"],
         ["report", "{run}", "--out", "{new}.html"],
         ["compare", "{run}", "{copy}", "--out", "{new}.html"],
@@ -174,8 +174,8 @@ def test_jaxs_own_check_of_numbers_is_divergence_like_ours(
         params, _ = checkpoint.load_params(tmp_path / "run" / runs.CHECKPOINT)
         assert np.isfinite(params["Dense_0"]["bias"]).all()
         # Training that ends well, and a score that does not:
-        words = ["--learning-rate", "1e15", "--epochs", "1", "--batch-size", "1200"]
-        assert main([*TRAIN, *words, "--out", str(tmp_path / "other")]) == 1
+        words = ["--learning-rate", "1e20", "--epochs", "1", "--batch-size", "1350"]
+        assert main(["train", "--dataset", "digits", *words, "--out", str(tmp_path / "other")]) == 1
         assert "the last finite state is in" in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """The command line: each command in a file of its own, put together here.
 
 Whatever goes wrong on purpose ends as one line on stderr. Exit codes: 0 done, 1 a check failed,
-2 bad usage or input, 130 interrupted.
+2 bad usage, input or environment, 130 interrupted, 141 the reader of the output has gone.
 """
 
 import os

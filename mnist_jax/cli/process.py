@@ -45,6 +45,13 @@ def start_jax() -> None:
     _keep_compiled()
 
 
+def default_prng_impl() -> str:
+    """What JAX makes keys of where nothing else is asked for; `JAX_DEFAULT_PRNG_IMPL` sets it."""
+    import jax
+
+    return str(jax.config.jax_default_prng_impl)
+
+
 def start_matplotlib() -> None:
     """Sees to it that figures can be drawn, before there is work to lose.
 

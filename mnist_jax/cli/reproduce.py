@@ -9,6 +9,7 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options
+from mnist_jax.cli.process import default_prng_impl, start_jax
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import PRESETS, preset
 from mnist_jax.settings import check_whole
@@ -69,8 +70,6 @@ def reproduce(
     for path in out or []:
         options.check_file(path, ".json", ".md")
 
-    from mnist_jax.cli.process import start_jax
-
     start_jax()
     from mnist_jax.datasets import load
 
@@ -101,7 +100,7 @@ def reproduce(
 def _networks(name: str, data: "Dataset", seeds: int) -> list[dict[str, Any]]:
     """The figures of networks from seeds 0 on."""
     recipe = PRESETS[name]
-    facts = data.name, data.sha256, recipe.validation_fraction, runs.default_prng_impl()
+    facts = data.name, data.sha256, recipe.validation_fraction, default_prng_impl()
     run = runs.Run(name, recipe.config, recipe.hyper, 0, *facts)
     found = []
     for trained in experiment.perform_seeds(run, data, range(seeds)):

@@ -12,7 +12,7 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, rows, session
-from mnist_jax.cli.process import start_jax, start_matplotlib
+from mnist_jax.cli.process import default_prng_impl, start_jax, start_matplotlib
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.files import write_atomic
 from mnist_jax.presets import DEFAULT_PRESET, preset
@@ -81,7 +81,7 @@ def sweep(
     start_jax()
     start_matplotlib()
     data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
-    facts = data.name, data.sha256, validation_fraction, runs.default_prng_impl()
+    facts = data.name, data.sha256, validation_fraction, default_prng_impl()
     run = runs.Run(preset_name, config, combinations[0], 0, *facts)
     versions = machine.versions()
     with runs.reopen(folder) if begun else runs.take(folder):

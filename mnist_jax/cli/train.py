@@ -10,7 +10,7 @@ import typer
 
 from mnist_jax import machine, results, runs
 from mnist_jax.cli import console, experiment, options, report, session
-from mnist_jax.cli.process import start_jax, start_matplotlib
+from mnist_jax.cli.process import default_prng_impl, start_jax, start_matplotlib
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from mnist_jax.presets import DEFAULT_PRESET, preset
@@ -141,7 +141,7 @@ def train(
             runs.check_new(out)
         start_jax()
         data = experiment.load_or_digits(dataset, data_dir, fraction)
-        keys = runs.default_prng_impl()
+        keys = default_prng_impl()
         run = runs.Run(preset_name, config, hyper, seed, data.name, data.sha256, fraction, keys)
         folder = out or runs.fresh(f"{run.preset}-{run.dataset}")
 

@@ -12,7 +12,7 @@ import typer
 
 from mnist_jax import machine, runs
 from mnist_jax.cli import console, experiment, options, session
-from mnist_jax.cli.process import start_jax
+from mnist_jax.cli.process import default_prng_impl, start_jax
 from mnist_jax.errors import DivergenceError, RunError
 from mnist_jax.files import write_atomic
 from mnist_jax.networks import MLP, Activation
@@ -82,7 +82,7 @@ def tune(
         "epochs": epochs,
         "validation_fraction": validation_fraction,
         "seed": seed,
-        "prng_impl": runs.default_prng_impl(),
+        "prng_impl": default_prng_impl(),
     }
     with runs.reopen(out) if begun else runs.take(out), _study(out, asked) as study:
         study.optimize(
@@ -93,7 +93,7 @@ def tune(
         best, count = study.best_trial, _done(study)
     started = time.perf_counter()
     config, hyper = _suggest(best, epochs)
-    keys = runs.default_prng_impl()
+    keys = default_prng_impl()
     run = runs.Run("tuned", config, hyper, seed, data.name, data.sha256, validation_fraction, keys)
     versions = machine.versions()
     with runs.claim(out / RUN, run, versions):
