@@ -9,19 +9,17 @@ model.onnx, model.json   the network for other runtimes, and what it says of its
 
 import csv
 import io
-import itertools
 import json
-import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_jax import specs
+from mnist_jax import directories, specs
+from mnist_jax.directories import take, unwritable
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.files import parse_json, read_bytes, remove, target, temporaries, write_atomic
+from mnist_jax.files import parse_json, read_bytes, write_atomic
 from mnist_jax.settings import check_one_of, is_label, shorten
 
 if TYPE_CHECKING:
@@ -29,10 +27,9 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 LARGEST_JSON = 2**26  # bytes
-CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
-CHECKPOINT, MODEL, LOCK = "checkpoint.safetensors", "model.onnx", ".lock"
-# What commands write into a run directory, or into the one that `tune` makes around it.
-OURS = {"config", "history", "metrics", "checkpoint", "model", "sweep", "report", "study"}
+CONFIG, HISTORY, METRICS = directories.CONFIG, "history.csv", "metrics.json"
+CHECKPOINT, MODEL = "checkpoint.safetensors", "model.onnx"
+
 
 # The plain fields of a run, as JSON must have them.
 TYPES: dict[str, type] = {
@@ -84,72 +81,6 @@ def claim(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]
         yield
 
 
-@contextmanager
-def take(folder: Path) -> Iterator[None]:
-    """Makes a new directory, this process's alone, as `claim` does, for a run that is not known yet.
-
-    Raises:
-        RunError: as `claim`.
-    """
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise RunError(f"a run needs a directory of its own; {folder}: it is a file") from None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    check_new(folder)
-    with hold(folder):
-        check_new(folder)  # what was empty a moment ago may have been taken and left since
-        remove(_leftovers(folder))
-        try:
-            yield
-        except BaseException:
-            if _names(folder) <= {CONFIG}:
-                for name in (CONFIG, LOCK):
-                    (folder / name).unlink(missing_ok=True)
-                for path in created:
-                    path.rmdir()
-            raise
-
-
-@contextmanager
-def reopen(folder: Path) -> Iterator[None]:
-    """Takes a run directory again, to train on; what a process that was killed left half-written goes.
-
-    Raises:
-        RunError: another process is at work in it, or it cannot be written.
-    """
-    with hold(folder):
-        remove(_leftovers(folder))
-        yield
-
-
-@contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a directory; the system lets go when this one ends, however it ends.
-
-    Raises:
-        RunError: another process is at work in it, or it cannot be written.
-    """
-    import filelock
-
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise RunError(
-            f"a run needs a directory of its own; {folder}: another process is at work in it"
-        ) from None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    try:
-        yield
-    finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
-
-
 def check_seed(seed: int) -> None:
     """Checks that a run can have that seed.
 
@@ -170,36 +101,7 @@ def write_config(folder: Path, run: Run, versions: Mapping[str, str]) -> None:
     try:
         write_atomic(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
     except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
-def _unwritable(folder: Path, error: OSError) -> RunError:
-    return RunError(f"a run needs a directory that can be written; {folder}: {error.strerror}")
-
-
-def check_new(folder: Path) -> None:
-    """Checks that a directory is not there yet, or is empty but for what a process that was killed left.
-
-    Raises:
-        RunError: it holds something, or is a file; says how a run that is there goes on.
-    """
-    if folder.is_file():
-        raise RunError(f"a run needs a directory of its own; {folder}: it is a file")
-    names = _names(folder) if folder.exists() else set()
-    if CONFIG in names:
-        how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
-        raise RunError(f"a run needs a new or an empty directory; {folder} holds a run; go on with it: {how}")
-    if names:
-        raise RunError(f"a run needs a new or an empty directory; {folder} holds other files")
-
-
-def _names(folder: Path) -> set[str]:
-    """What a directory holds, without the lock and what a killed process has left."""
-    return {path.name for path in folder.iterdir()} - {LOCK} - {path.name for path in _leftovers(folder)}
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    return [path for path in temporaries(folder) if target(path).partition(".")[0] in OURS]
+        raise unwritable(folder, error) from None
 
 
 def read(folder: Path) -> Run:
@@ -237,13 +139,6 @@ def to_json(run: Run) -> dict[str, Any]:
     plain = {**asdict(run), "config": specs.to_json(run.config), "hyper": run.hyper._asdict()}
     values: dict[str, Any] = json.loads(json.dumps(plain))
     return values
-
-
-def fresh(name: str) -> Path:
-    """A directory below `runs` that is not there yet, named after the time."""
-    start = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    numbered = (Path(f"{start}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([start], numbered) if not path.exists())
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:

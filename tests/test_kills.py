@@ -20,7 +20,7 @@ import onnx
 import pytest
 from conftest import results_of
 
-from mnist_jax import checkpoint, runs
+from mnist_jax import checkpoint, directories, runs
 from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import RunError
@@ -186,7 +186,7 @@ def fresh(folder: Path, name: str, pair: list[str]) -> None:
 
 def check_end(folder: Path, expected: dict[str, object], same: bool) -> None:
     names = [path.name for path in files_in(folder)]
-    assert not [name for name in names if TEMPORARY.fullmatch(name) or name == runs.LOCK]
+    assert not [name for name in names if TEMPORARY.fullmatch(name) or name == directories.LOCK]
     found = content(folder)
     assert found.keys() == expected.keys()
     assert not same or {name: found[name] for name in found if found[name] != expected[name]} == {}

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from mnist_jax import checkpoint, runs
+from mnist_jax import checkpoint, directories, runs
 from mnist_jax.cli import main, rows
 
 
@@ -300,8 +300,8 @@ def test_a_default_directory_is_always_a_new_one(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(time, "strftime", lambda _: "now")
     names = []
     for _ in range(3):
-        names.append(runs.fresh("a").name)
-        runs.fresh("a").mkdir(parents=True)
+        names.append(directories.fresh("a").name)
+        directories.fresh("a").mkdir(parents=True)
     assert names == ["a-now", "a-now-2", "a-now-3"]
 
 

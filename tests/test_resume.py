@@ -15,7 +15,7 @@ import jax
 import onnx
 import pytest
 
-from mnist_jax import checkpoint, runs
+from mnist_jax import checkpoint, directories, runs
 from mnist_jax.cli import main, session
 from mnist_jax.datasets import Dataset
 from mnist_jax.deformations import Deformation
@@ -293,9 +293,9 @@ def test_resume_takes_no_other_settings(two_checkpoints: Path, capsys: pytest.Ca
 
 def test_two_trainings_in_one_directory_are_one_too_many(two_checkpoints: Path, tmp_path: Path) -> None:
     taken_twice = pytest.raises(RunError, match="another process is at work in it")
-    with runs.reopen(two_checkpoints), taken_twice, runs.reopen(two_checkpoints):
+    with directories.reopen(two_checkpoints), taken_twice, directories.reopen(two_checkpoints):
         pytest.fail("taken twice")
-    assert not (two_checkpoints / runs.LOCK).exists()
+    assert not (two_checkpoints / directories.LOCK).exists()
     process = start(*BASE, "--epochs", "100000", "--out", str(tmp_path / "a"))
     wait_for(process, "epoch 2/")
     code, message = finish(start("train", "--resume", str(tmp_path / "a")))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax import runs
+from mnist_jax import directories, runs
 from mnist_jax.errors import RunError
 from mnist_jax.networks import MLP
 from mnist_jax.runs import Run
@@ -31,10 +31,10 @@ def test_nobody_takes_a_directory_that_is_in_use(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_nobodys(tmp_path: Path) -> None:
-    for name in (".config.json.0a1b2c3d", ".checkpoint.safetensors.ffffffff", runs.LOCK):
+    for name in (".config.json.0a1b2c3d", ".checkpoint.safetensors.ffffffff", directories.LOCK):
         (tmp_path / name).write_text("half")
     with runs.claim(tmp_path, RUN, {}):
-        assert {path.name for path in tmp_path.iterdir()} == {runs.CONFIG, runs.LOCK}
+        assert {path.name for path in tmp_path.iterdir()} == {runs.CONFIG, directories.LOCK}
     assert {path.name for path in tmp_path.iterdir()} == {runs.CONFIG}
 
 
@@ -47,7 +47,7 @@ def test_a_directory_with_a_run_says_how_it_goes_on(tmp_path: Path) -> None:
         pytest.fail("claimed")
     (folder / runs.CONFIG).rename(folder / ".notes.0a1b2c3d")  # which is nothing of ours
     with pytest.raises(RunError, match=r"holds other files$"):
-        runs.check_new(folder)
+        directories.check_new(folder)
 
 
 def test_of_many_that_want_one_directory_one_gets_it(tmp_path: Path) -> None:
@@ -190,5 +190,5 @@ def test_reopening_takes_away_what_was_half_written_and_nothing_else(tmp_path: P
     kept = {"config.json", ".gitignore", ".notes.0a1b2c3d", ".config.json.swp"}
     for name in (*kept - {"config.json"}, ".checkpoint.safetensors.0a1b2c3d", ".model.json.ffffffff"):
         (folder / name).write_text("")
-    with runs.reopen(folder):
-        assert {path.name for path in folder.iterdir()} == kept | {runs.LOCK}
+    with directories.reopen(folder):
+        assert {path.name for path in folder.iterdir()} == kept | {directories.LOCK}

@@ -13,7 +13,7 @@ import pytest
 from conftest import results_of
 from PIL import Image
 
-from mnist_jax import checkpoint, results, runs, swept
+from mnist_jax import checkpoint, directories, results, runs, swept
 from mnist_jax.cli import main, rows, session
 from mnist_jax.cli.rows import _row
 from mnist_jax.datasets import Dataset
@@ -361,7 +361,7 @@ def test_a_sweep_that_cannot_be_kept_is_refused_before_it_trains(
         assert main([*SWEEP, "--out", str(folder)]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert not folder.exists()
-    with runs.take(folder):
+    with directories.take(folder):
         assert main([*SWEEP, "--out", str(folder)]) == 2
         assert "another process is at work in it" in capsys.readouterr().err
         (folder / "sweep.json").write_text("{}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import results_of
 
-from mnist_jax import runs
+from mnist_jax import directories, runs
 from mnist_jax.cli import main, tune
 from mnist_jax.datasets import Dataset
 
@@ -55,7 +55,7 @@ def test_a_search_goes_on_and_keeps_the_best(
     ):
         assert main([*TUNE, "--trials", "3", *words, "--out", str(out)]) == 2
         assert said in capsys.readouterr().err
-    with runs.hold(out):
+    with directories.hold(out):
         assert main([*TUNE, "--trials", "3", "--out", str(out)]) == 2
     assert "another process is at work in it" in capsys.readouterr().err
     assert main([*TUNE, "--trials", "3", "--out", str(out), "--json"]) == 0
@@ -145,7 +145,7 @@ def test_a_search_that_was_never_filled_is_begun(tmp_path: Path) -> None:
             with closing(sqlite3.connect(folder / "study.db")) as file:
                 file.executescript("CREATE TABLE a (b); DROP TABLE a;")
             assert (folder / "study.db").stat().st_size
-        with runs.reopen(folder), tune._study(folder, {"seed": 3}) as study:
+        with directories.reopen(folder), tune._study(folder, {"seed": 3}) as study:
             assert (len(study.trials), study.user_attrs) == (0, {"seed": 3})
         assert [path.name for path in folder.iterdir()] == ["study.db"]
 
@@ -156,7 +156,11 @@ def test_a_new_search_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", full)
     folder = tmp_path / "tuned"
-    with pytest.raises(OSError, match="No space left"), runs.take(folder), tune._study(folder, {"seed": 0}):
+    with (
+        pytest.raises(OSError, match="No space left"),
+        directories.take(folder),
+        tune._study(folder, {"seed": 0}),
+    ):
         pytest.fail("begun")
     assert not folder.exists()
 
@@ -182,7 +186,7 @@ def test_a_full_disk_is_called_so_and_the_search_goes_on(tmp_path: Path) -> None
 
 def test_a_run_that_cannot_go_on_is_not_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "tuned"
-    with runs.take(out), tune._study(out, {"seed": 0}):
+    with directories.take(out), tune._study(out, {"seed": 0}):
         pass
     (out / "run").mkdir()
     (out / "run" / ".config.json.0a1b2c3d").write_text("half")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_jax import machine, runs
+from mnist_jax import directories, machine, runs
 from mnist_jax.cli import console, experiment, options, rows, session
 from mnist_jax.cli.process import default_prng_impl, start_jax, start_matplotlib
 from mnist_jax.errors import RunError, SpecError
@@ -73,10 +73,10 @@ def sweep(
     for hyper in combinations:
         check_hyper(hyper)
     options.check_to_choose_by(validation_fraction)
-    folder = out or runs.fresh("sweep")
+    folder = out or directories.fresh("sweep")
     begun = (folder / SWEEP).exists() and not (folder / runs.METRICS).exists()
     if not begun:
-        runs.check_new(folder)
+        directories.check_new(folder)
 
     start_jax()
     start_matplotlib()
@@ -84,7 +84,7 @@ def sweep(
     facts = data.name, data.sha256, validation_fraction, default_prng_impl()
     run = runs.Run(preset_name, config, combinations[0], 0, *facts)
     versions = machine.versions()
-    with runs.reopen(folder) if begun else runs.take(folder):
+    with directories.reopen(folder) if begun else directories.take(folder):
         found = rows.complete(folder, run, combinations, seeds, data, started)
         run = replace(run, hyper=combinations[found["best"]])
         begin = _begin(folder, run)

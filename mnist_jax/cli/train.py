@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_jax import machine, results, runs
+from mnist_jax import directories, machine, results, runs
 from mnist_jax.cli import console, experiment, options, report, session
 from mnist_jax.cli.process import default_prng_impl, start_jax, start_matplotlib
 from mnist_jax.errors import RunError, SpecError
@@ -138,15 +138,15 @@ def train(
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
         check_fraction(fraction)
         if out is not None:
-            runs.check_new(out)
+            directories.check_new(out)
         start_jax()
         data = experiment.load_or_digits(dataset, data_dir, fraction)
         keys = default_prng_impl()
         run = runs.Run(preset_name, config, hyper, seed, data.name, data.sha256, fraction, keys)
-        folder = out or runs.fresh(f"{run.preset}-{run.dataset}")
+        folder = out or directories.fresh(f"{run.preset}-{run.dataset}")
 
     versions = machine.versions()
-    with runs.claim(folder, run, versions) if resume is None else runs.reopen(folder):
+    with runs.claim(folder, run, versions) if resume is None else directories.reopen(folder):
         begin = session.newest(folder, run)
         done = len(begin.history)
         if done > run.config.epochs or (done == run.config.epochs and _is_scored(folder, begin)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import machine, runs
+from mnist_jax import directories, machine, runs
 from mnist_jax.cli import console, experiment, options, session
 from mnist_jax.cli.process import default_prng_impl, start_jax
 from mnist_jax.errors import DivergenceError, RunError
@@ -61,13 +61,13 @@ def tune(
     options.check_to_choose_by(validation_fraction)
     begun = (out / STUDY).exists()
     if not begun:
-        runs.check_new(out)
+        directories.check_new(out)
     if (out / RUN / runs.CONFIG).exists():
         raise RunError(
             f"{out / RUN} must not be there yet; move it away to search on, or go on with it: "
             f"mnist-jax train --resume {shlex.quote(str(out / RUN))}"
         )
-    runs.check_new(out / RUN)
+    directories.check_new(out / RUN)
     try:
         import optuna
     except ImportError:
@@ -84,7 +84,7 @@ def tune(
         "seed": seed,
         "prng_impl": default_prng_impl(),
     }
-    with runs.reopen(out) if begun else runs.take(out), _study(out, asked) as study:
+    with directories.reopen(out) if begun else directories.take(out), _study(out, asked) as study:
         study.optimize(
             lambda trial: _try(trial, data, epochs, seed),
             n_trials=max(0, trials - _done(study)),
