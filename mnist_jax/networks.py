@@ -15,6 +15,7 @@ from mnist_jax.settings import INT32_MAX, check_one_of, check_whole
 IMAGE_SHAPE = (28, 28)
 PIXELS = 28 * 28
 CLASSES = 10
+LARGEST_KERNEL = 2 * 28 - 1  # with its middle in one corner of a picture, it reaches the other
 
 Activation = Literal["relu", "sigmoid", "tanh", "gelu"]
 Output = Literal["softmax", "sigmoid"]
@@ -87,7 +88,7 @@ class CNN:
 
     Attributes:
         channels: how many features each convolution gives.
-        kernel: the side of every convolution's square kernel.
+        kernel: the side of every convolution's square kernel, at most 55 pixels.
         pool: what is kept of each 2x2 square, its `average` or `max`; a last odd row or column is left out.
         dense: the width of each hidden layer after the convolutions.
         padding: for each convolution, `same` (zeros around, so that the picture keeps its size) or `valid`
@@ -116,6 +117,10 @@ class CNN:
         if not self.channels:
             raise SpecError("channels must have an entry for each convolution; got none; use an MLP without")
         object.__setattr__(self, "kernel", check_whole("kernel", self.kernel))
+        if self.kernel > LARGEST_KERNEL:
+            raise SpecError(
+                f"kernel must be at most {LARGEST_KERNEL}, which reaches all of a picture; got {self.kernel}"
+            )
         object.__setattr__(self, "padding", _several(self, "padding") or ("same",) * len(self.channels))
         if len(self.padding) != len(self.channels):
             raise SpecError(

@@ -20,8 +20,8 @@ from mnist_jax.cli import main
 from mnist_jax.datasets import Dataset
 from mnist_jax.errors import ModelError, SpecError
 from mnist_jax.models import init
-from mnist_jax.networks import CNN, MLP
-from mnist_onnx import Classifier, compare, limits, load, parity, to_onnx
+from mnist_jax.networks import CNN, LARGEST_KERNEL, MLP
+from mnist_onnx import Classifier, compare, limits, load, parity, save, to_onnx
 from mnist_onnx.foreign import check_sizes
 from mnist_onnx.quantize import PRECISIONS, quantize
 from mnist_onnx.sessions import check_probabilities, open_session
@@ -203,6 +203,12 @@ def test_every_file_of_ours_is_taken(name: str, digits: Dataset) -> None:
         check_sizes(data)
         operations = [found.operation for found in limits._nodes(data, "")]
         assert operations == [found.op_type for found in each.graph.node]
+
+
+def test_the_largest_kernel_is_taken_and_answers(tmp_path: Path, digits: Dataset) -> None:
+    spec = CNN((2,), LARGEST_KERNEL)
+    save(to_onnx(spec, init(spec, KEY)), tmp_path / "model.onnx")
+    assert Classifier(tmp_path / "model.onnx").predict(digits.test.images[:2]).shape == (2, 10)
 
 
 def test_what_other_exporters_write_is_taken() -> None:

@@ -96,6 +96,7 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
         (lambda: CNN(()), "channels must have an entry for each convolution; got none; use an MLP without"),
         (lambda: CNN((0,)), "a number of channels must be a whole number of at least 1; got 0"),
         (lambda: CNN((4,), 0), "kernel must be a whole number of at least 1; got 0"),
+        (lambda: CNN((4,), 56), "kernel must be at most 55, which reaches all of a picture; got 56"),
         (lambda: CNN((4,), dense=(1.5,)), "a dense width must be a whole number of at least 1; got 1.5"),
         (lambda: CNN((4,), pool="sum"), "pool must be one of average, max; got 'sum'"),
         (lambda: CNN((4,), padding=("full",)), "padding must be one of same, valid; got 'full'"),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mnist_jax.errors import ModelError
+from mnist_jax.networks import LARGEST_KERNEL
 
 LARGEST_GRAPH = 1_000_000  # fields that are looked at, which takes a second
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
@@ -22,7 +23,6 @@ OURS = {
     *("Add", "AveragePool", "Cast", "Conv", "DequantizeLinear", "Flatten", "Gemm", "MaxPool", "Mul"),
     *("QuantizeLinear", "Relu", "Sigmoid", "Softmax", "Sum", "Tanh"),
 }
-LARGEST_EDGE = 28  # pixels: of a kernel, of a step, of what is put around a picture
 # Numbers of fields in onnx.proto, which never change.
 GRAPH, FUNCTION = 7, 25  # of a model
 NODE, SPARSE = 1, 15  # of a graph
@@ -54,7 +54,7 @@ def check_ours(data: bytes, name: str = "the model") -> None:
         ModelError: it has; or as `check_graph`.
     """
     for node in _nodes(data, name):
-        if node.operation not in OURS or node.domain or node.largest > LARGEST_EDGE:
+        if node.operation not in OURS or node.domain or node.largest > LARGEST_KERNEL:
             raise ModelError(
                 f"{name} must be a file written by mnist-jax, which says what pixels it takes; "
                 f"no such file has this {_quoted(node.operation)}; "
