@@ -54,7 +54,7 @@ def test_the_second_load_is_a_memory_map_read_in_milliseconds(fake_mnist: Path, 
     start = time.perf_counter()
     data = load("mnist", fake_mnist)
     assert time.perf_counter() - start < 0.1
-    assert isinstance(data.train.images.base, np.memmap)
+    assert isinstance(data.train.images.base.base, np.memmap)  # of all of the file's images
     assert same(data, load("mnist"))  # from the cache alone, now that it is there
 
 
