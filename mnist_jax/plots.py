@@ -49,9 +49,10 @@ def plot_class_balance(
     Raises:
         InputError: there is no set, one is empty, or its labels are not classes.
     """
-    sets = {name: as_labels(real_numbers("labels", found)) for name, found in labels.items()}
-    if not sets or not all(len(found) for found in sets.values()):
+    found_in = {name: real_numbers("labels", found) for name, found in labels.items()}
+    if not found_in or not all(found.size for found in found_in.values()):
         raise InputError("class balance needs sets with labels in them; got " + (", ".join(labels) or "none"))
+    sets = {name: as_labels(found) for name, found in found_in.items()}
     ax = ax or axes(WIDTH, 2.8)
     width = 0.8 / len(sets)
     for index, ((name, found), color) in enumerate(zip(sets.items(), cycle(COLORS), strict=False)):

@@ -98,7 +98,7 @@ def test_a_step_follows_the_mean_over_both_copies(config: Config, few: Examples)
     expected = jax.tree.map(lambda leaf, slope: leaf - slope, start.params, slopes)
     leaves_close(end.params, expected, 1e-5)
     assert int(seen.size) == 220  # the copies are not examples
-    assert int(seen.correct) == int((logits(start.params, pixels).argmax(-1) == few.labels).sum())
+    assert int(seen.correct) == int((logits(start.params, pixels).argmax(-1) == np.int32(few.labels)).sum())
 
 
 def test_an_epoch_is_its_steps(few: Examples) -> None:

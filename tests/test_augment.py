@@ -218,8 +218,12 @@ def test_dropout_leaves_out_what_convolutions_give(digits: Dataset) -> None:
 def test_what_is_no_image_and_no_key_is_refused() -> None:
     deformation, image = Deformation(rotate=5), np.zeros((28, 28), np.uint8)
     for key, wrong, message in (
-        (jax.random.key(0), np.zeros((2, 28, 28), np.uint8), "images must be an array of shape"),
-        (jax.random.key(0), image.astype(np.int32), "images must be uint8"),
+        (
+            jax.random.key(0),
+            np.zeros((2, 28, 28), np.uint8),
+            r"image must be an array of shape \[28, 28\]; got .*; map over several: jax.vmap",
+        ),
+        (jax.random.key(0), image.astype(np.int32), "image must be uint8"),
         (jax.random.PRNGKey(0), image, "key must be one typed key"),
     ):
         with pytest.raises(MnistJaxError, match=message):

@@ -61,7 +61,7 @@ def test_the_second_load_is_a_memory_map_and_unzips_nothing(
 
     monkeypatch.setattr(gzip, "decompress", unzip)
     data = load("mnist", fake_mnist)
-    assert isinstance(data.train.images.base, np.memmap)
+    assert isinstance(data.train.images.base.base, np.memmap)  # of all of the file's images
     assert same(data, load("mnist"))  # from the cache alone, now that it is there
 
 
