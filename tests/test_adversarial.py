@@ -138,7 +138,7 @@ def test_it_withstands_what_it_was_trained_against(digits: Dataset) -> None:
             return cross_entropy("softmax", apply(config.model, run.params, pixels), labels).mean()
 
         attacked = fast_gradient_sign(loss, 0.1, scale(digits.validation.images))
-        return float((apply(config.model, run.params, attacked).argmax(-1) == labels).mean())
+        return float((apply(config.model, run.params, attacked).argmax(-1) == np.int32(labels)).mean())
 
     config = replace(CONFIG, epochs=8)
     assert under_attack(config) > under_attack(replace(config, adversarial=0.0)) + 0.2
