@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import onnx
+import onnxruntime
 import pytest
 from conftest import results_of
 
@@ -86,7 +86,7 @@ def check_whole(path: Path, scratch: Path) -> None:
     elif path.suffix == ".csv":
         list(csv.DictReader(path.read_text().splitlines(), strict=True))
     elif path.suffix == ".onnx":
-        onnx.checker.check_model(onnx.load(path), full_check=True)
+        onnxruntime.InferenceSession(path)
     elif path.suffix == ".safetensors":
         checkpoint._read(path)
     elif path.suffix == ".html":
