@@ -38,7 +38,6 @@ hypothesis.settings.load_profile("no-deadline")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
-jax.config.update("jax_numpy_dtype_promotion", "strict")  # our own arithmetic states its dtypes
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -129,6 +128,13 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def strict_dtypes() -> Iterator[None]:
+    """No implicit promotion: our own arithmetic states its dtypes."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
 
 
 @pytest.fixture(scope="session")

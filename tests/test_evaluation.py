@@ -15,6 +15,8 @@ from mnist_jax.specs import Config, Hyper
 from mnist_jax.train import train_epoch, train_step
 from mnist_jax.types import Examples, HeldOut, Params
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 296, 297, 298, 10_000])
 def test_every_example_counts_once_at_any_batch_size(

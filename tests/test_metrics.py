@@ -6,6 +6,8 @@ import sklearn.metrics
 from mnist_jax.metrics import calibration, class_scores, confusion_matrix, cross_entropy
 from mnist_jax.networks import Output
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 10, 200)
 LOGITS = jnp.asarray(RNG.normal(size=(200, 10)) * 3, jnp.float32)

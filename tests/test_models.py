@@ -9,6 +9,8 @@ from mnist_jax.models import apply, init, predict
 from mnist_jax.networks import CNN, MLP, Activation
 from mnist_jax.presets import PRESETS
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 KEY = jax.random.key(0)
 
 

@@ -51,6 +51,7 @@ def test_schedules_have_the_factors_that_were_worked_out_by_hand(
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.usefixtures("strict_dtypes")
 def test_every_schedule_learns_and_is_spread_over_the_whole_run(name: str, digits: Dataset) -> None:
     config = replace(CONFIG, schedule=Schedule(name))
     run = fit(config, digits.train, key=KEY)

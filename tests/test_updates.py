@@ -43,6 +43,7 @@ def gradient(config: Config, params: object, batch: Examples) -> object:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.usefixtures("strict_dtypes")
 def test_every_optimizer_learns_in_one_epoch(name: str, digits: Dataset) -> None:
     config = replace(CONFIG, epochs=1, optimizer=Optimizer(name))
     hyper = jax.tree.map(jnp.float32, default_hyper(config.optimizer))
@@ -186,6 +187,7 @@ def test_the_average_is_what_is_scored_and_kept(digits: Dataset, tmp_path: Path)
     leaves_close(kept, run.params, 0)
 
 
+@pytest.mark.usefixtures("strict_dtypes")
 def test_a_run_with_everything_goes_on_to_the_same_bits(digits: Dataset) -> None:
     config = replace(
         CONFIG,
