@@ -90,7 +90,8 @@ def train_step(
     """One update from one batch.
 
     Raises:
-        InputError: shapes or dtypes of the batch do not fit, or it is of the held-out test set.
+        InputError: shapes or dtypes of the batch do not fit, or it is of the held-out test set;
+            outside `jit`: a label is out of its range.
         SpecError: the schedule is one that must know its steps; config, hyper or state is none; or the state
             is one of another network, or of an optimiser that keeps other things.
     """
@@ -160,7 +161,8 @@ def train_epoch(
     """One pass over `train` in a new order; the last batch may be smaller, and counts all the same.
 
     Raises:
-        InputError: shapes or dtypes do not fit, or they are the held-out test set.
+        InputError: shapes or dtypes do not fit, or they are the held-out test set; outside `jit`: a label
+            is out of its range.
         SpecError: config, hyper or state is none; the state is one of another network, or of an optimiser
             that keeps other things; or there are 2**31 steps or more in all epochs.
     """
