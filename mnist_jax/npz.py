@@ -1,7 +1,4 @@
-"""Keras's `mnist.npz`, a zip archive of four .npy files, of which nothing is run or taken on trust.
-
-A .npy file is: a magic number, its version, a header that is the text of a Python dict, then the values.
-"""
+"""Keras's `mnist.npz`, a zip archive of four .npy files, of which nothing is run or taken on trust."""
 
 import math
 import zipfile
@@ -11,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnist_jax import npy
 from mnist_jax.errors import DatasetError
 
 KEYS = "x_train", "y_train", "x_test", "y_test"  # in the order of the four IDX files
@@ -62,20 +60,14 @@ def decode(data: bytes, axes: Sequence[int], name: object) -> Iterator[np.ndarra
 def _array(content: bytes, axes: int, name: str) -> np.ndarray:
     if len(content) > LIMIT:
         raise DatasetError(f"{name} must have at most {LIMIT:,} bytes; got more")
-    file = BytesIO(content)
     try:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError("its format is not 1.0")
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-    except (
-        Exception
-    ) as error:  # the header is text that NumPy parses as Python, with all that can go wrong there
-        raise DatasetError(f"{name} must be a .npy file; {' '.join(str(error).split())[:200]}") from None
-    values = content[file.tell() :]
-    plain = all(type(length) is int and length >= 0 for length in shape)
-    if dtype != np.uint8 or by_columns or len(shape) != axes or not plain or math.prod(shape) != len(values):
+        header = npy.read_header(content)
+    except ValueError as error:
+        raise DatasetError(f"{name} must be a .npy file; {error}") from None
+    values, fits = content[header.offset :], len(header.shape) == axes and not header.by_columns
+    if header.dtype != np.uint8 or not fits or math.prod(header.shape) != len(values):
         raise DatasetError(
             f"{name} must be uint8 with {axes} axes, row by row, of just its bytes; "
-            f"got {dtype} {str(shape)[:100]} and {len(values):,} bytes"
+            f"got {header.dtype} {str(header.shape)[:100]} and {len(values):,} bytes"
         )
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    return np.frombuffer(values, np.uint8).reshape(header.shape)

@@ -45,7 +45,8 @@ LAYERS: dict[str, set[str]] = {
     "convolution": {"networks", "types"},
     "machine": set(),
     "folders": {"errors", "sources"},
-    "npz": {"errors"},
+    "npy": set(),
+    "npz": {"errors", "npy"},
     "fetch": {"errors", "sources"},
     "store": {"idx", "errors", "fetch", "files", "folders", "npz", "sources"},
     "datasets": {

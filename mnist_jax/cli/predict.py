@@ -3,7 +3,6 @@
 import io
 import math
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -124,28 +123,22 @@ def _array_of(data: bytes) -> "np.ndarray":
     """
     import numpy as np
 
-    file = io.BytesIO(data)
+    from mnist_jax import npy
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python 2, for one
-            version = np.lib.format.read_magic(file)
-            reader = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]  # a later one is for names of columns, which pictures have none of
-            shape, by_columns, dtype = reader(file)
-    except Exception as error:  # NumPy has Python's parser read the header, which raises whatever comes
-        raise ImageError(f"stdin must be a whole .npy file of numbers; its header: {error}") from None
-    plain = all(type(length) is int and length >= 0 for length in shape)  # which True is none of
-    if dtype != np.uint8 or not plain or len(shape) not in (2, 3) or shape[-2:] != (28, 28):
-        raise ImageError(f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {dtype} {list(shape)}")
-    came, announced = len(data) - file.tell(), math.prod(shape)
+        header = npy.read_header(data)
+    except ValueError as error:
+        raise ImageError(f"stdin must be a whole .npy file of numbers; {error}") from None
+    shape = header.shape
+    if header.dtype != np.uint8 or len(shape) not in (2, 3) or shape[-2:] != (28, 28):
+        raise ImageError(f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {header.dtype} {list(shape)}")
+    came, announced = len(data) - header.offset, math.prod(shape)
     if came != announced:
         raise ImageError(
             f"stdin must be a whole .npy file of numbers, {announced:,} bytes by its header; got {came:,}"
         )
-    values = np.frombuffer(data, np.uint8, offset=file.tell())
-    return values.reshape(shape, order="F" if by_columns else "C")
+    values = np.frombuffer(data, np.uint8, offset=header.offset)
+    return values.reshape(shape, order="F" if header.by_columns else "C")
 
 
 def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer]:
