@@ -159,7 +159,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def commands(pair: list[str]) -> dict[str, Command]:
     sweep = ["sweep", *TRAIN[1:5], "--epochs", "1", "--seeds", "2", "--learning-rate", "1e-3,1e-2"]
     tune = ["tune", "--dataset", "digits", "--epochs", "1", "--trials", "2"]
-    tables = ["reproduce", "--preset", "mlp-100", "--seeds", "1"]
+    tables = ["reproduce", "--preset", "mlp-50-50-sigmoid", "--seeds", "1"]
     return {
         "train": Command(lambda out: [*TRAIN, "--out", f"{out}/run"]),
         "resume": Command(lambda out: ["train", "--resume", f"{out}/run", "--epochs", "5"]),
