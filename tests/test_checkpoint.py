@@ -122,10 +122,18 @@ def test_a_format_is_a_whole_number(saved: Path, value: object) -> None:
         checkpoint.load_params(saved)
 
 
-@pytest.mark.parametrize("kind", ["nothing", None, 3, [], "rbg"])
+@pytest.mark.parametrize("kind", ["nothing", None, 3, []])
 def test_a_key_of_an_unknown_kind_is_refused(saved: Path, trained: tuple[Config, Fit], kind: object) -> None:
     with_header(saved, key_impl=kind)
     with pytest.raises(CheckpointError, match="must be a checkpoint with a key of a kind that JAX knows"):
+        checkpoint.load(saved, skeleton(trained[0]))
+
+
+def test_a_key_that_is_not_of_the_kind_that_the_file_names_is_refused(
+    saved: Path, trained: tuple[Config, Fit]
+) -> None:
+    with_header(saved, key_impl="rbg")  # whose keys are of four numbers
+    with pytest.raises(CheckpointError, match=r"key must be uint32\[4\]; got uint32\[2\]"):
         checkpoint.load(saved, skeleton(trained[0]))
 
 
