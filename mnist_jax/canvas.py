@@ -1,12 +1,7 @@
 """What the figures of `plots` and `mosaics` share: their colours, their sizes, a place to draw."""
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from mnist_jax.checks import as_array
-from mnist_jax.errors import InputError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,23 +14,6 @@ WIDTH = 7.0  # of most figures, in inches
 LONGEST = 60  # letters of a text in a figure
 # Such a figure has no need of pyplot, nor of the backend that the user's environment names for windows.
 DRAWN_FOR_A_FILE: ContextVar[bool] = ContextVar("DRAWN_FOR_A_FILE", default=False)
-
-
-def real_numbers(name: str, value: Any) -> np.ndarray:
-    """What is to be drawn: an array of real numbers, or lists that are one.
-
-    Raises:
-        InputError: it is something else.
-    """
-    if isinstance(value, list | tuple):
-        try:
-            value = np.asarray(value)
-        except ValueError:
-            raise InputError(f"{name} must be one array; got lists of several lengths") from None
-    array = as_array(name, value)
-    if getattr(array.dtype, "kind", "") not in tuple("biuf"):
-        raise InputError(f"{name} must be real numbers; got {array.dtype}")
-    return np.asarray(array)
 
 
 def axes(width: float, height: float) -> "Axes":

@@ -94,6 +94,23 @@ def as_array(name: str, value: Any, wanted: str = "an array") -> Any:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def real_numbers(name: str, value: Any) -> np.ndarray:
+    """What is to be drawn: an array of real numbers, or lists that are one.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(value, list | tuple):
+        try:
+            value = np.asarray(value)
+        except ValueError:
+            raise InputError(f"{name} must be one array; got lists of several lengths") from None
+    array = as_array(name, value)
+    if getattr(array.dtype, "kind", "") not in tuple("biuf"):
+        raise InputError(f"{name} must be real numbers; got {array.dtype}")
+    return np.asarray(array)
+
+
 def as_images(images: Any) -> Any:
     """Images as `as_array` gives them, of the right shape and dtype; pixels are not looked at.
 

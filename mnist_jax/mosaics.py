@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mnist_jax.canvas import BLUE, ORANGE, WIDTH, axes, fade, plain, real_numbers
+from mnist_jax.canvas import BLUE, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.checks import real_numbers
 from mnist_jax.errors import InputError
 from mnist_jax.networks import CLASSES
 from mnist_jax.sources import DIGITS

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mnist_jax.canvas import BLUE, COLORS, ORANGE, WIDTH, axes, fade, plain, real_numbers
-from mnist_jax.checks import as_labels
+from mnist_jax.canvas import BLUE, COLORS, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.checks import as_labels, real_numbers
 from mnist_jax.errors import InputError
 from mnist_jax.mosaics import plot_activations, plot_images, plot_predictions, plot_saliency, plot_weights
 from mnist_jax.networks import CLASSES

@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnist_jax import arrays
 from mnist_jax.errors import RunError
 from mnist_jax.files import read_bytes
 from mnist_jax.networks import CLASSES
@@ -86,6 +85,8 @@ def read_metrics(folder: Path, params: "Params") -> dict[str, Any]:
 
 def parameters_sha256(params: "Params") -> str:
     """The sum of a network's parameters, as its ONNX file has it too."""
+    from mnist_jax import arrays
+
     return arrays.digest(arrays.flatten(params))
 
 

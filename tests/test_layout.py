@@ -102,8 +102,8 @@ LAYERS: dict[str, set[str]] = {
     "swept": {"errors", "results", "runs", "specs"},
     "inspection": {"checks", "errors", "models", "networks", "types"},
     "robustness": {"augment", "checks", "errors", "models", "types"},
-    "canvas": {"checks", "errors"},
-    "mosaics": {"canvas", "errors", "networks", "sources"},
+    "canvas": set(),
+    "mosaics": {"canvas", "checks", "errors", "networks", "sources"},
     "plots": {
         "canvas",
         "checks",
