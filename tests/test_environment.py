@@ -50,6 +50,8 @@ def in_environment(cwd: Path, *arguments: str, **environment: str) -> subprocess
         ("JAX_PLATFORMS", "cuda", "JAX must be able to start; "),
         ("JAX_PLATFORMS", "nope", "JAX must be able to start; .*'nope'"),
         ("JAX_ENABLE_X64", "maybe", "JAX must be able to start; .*'maybe'"),
+        ("JAX_RANDOM_SEED_OFFSET", "7", "JAX_RANDOM_SEED_OFFSET must be 0, .*; got 7; unset it"),
+        ("JAX_THREEFRY_PARTITIONABLE", "0", "JAX_THREEFRY_PARTITIONABLE must be 1, .*; got 0; unset it"),
         ("MPLBACKEND", "nope", "Matplotlib must be able to start; .*'nope'"),
     ],
 )
@@ -62,7 +64,7 @@ def test_what_is_no_value_is_one_line_before_anything_is_made(
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert re.match(f"mnist-jax: {said}", line), line
-    assert line.endswith(f"; look at {name}={value}")
+    assert line.endswith((f"; look at {name}={value}", "; unset it"))
     assert not list(tmp_path.iterdir())
 
 
@@ -223,7 +225,7 @@ def test_a_state_goes_on_and_comes_back_under_another_default_for_keys(
     [
         "LANG=C LC_ALL=C PYTHONUTF8=0 NO_COLOR=1",
         "TERM=dumb COLUMNS=abc TMPDIR=/not/there",
-        "PYTHONWARNINGS=error",
+        "PYTHONWARNINGS=error HOME=/proc XDG_CACHE_HOME=/proc/x",
     ],
 )
 def test_a_bare_environment_is_enough(tmp_path: Path, setting: str) -> None:

@@ -1,6 +1,7 @@
 """Process-wide settings, which belong to a program and never to a library."""
 
 import io
+import logging
 import os
 import sys
 import warnings
@@ -26,6 +27,7 @@ def start_jax() -> None:
 
     Raises:
         BackendError: JAX can't start: a platform that is not on this machine, a value that it does not take.
+            Or a setting under which a run could not be repeated from its directory.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave GPU memory to others
     try:
@@ -34,6 +36,12 @@ def start_jax() -> None:
         jax.devices()
     except Exception as error:  # of any kind: an assertion fails where a plugin is not installed
         raise BackendError(_why("JAX", error)) from None
+    for name, usual in (("jax_random_seed_offset", 0), ("jax_threefry_partitionable", True)):
+        if (came := getattr(jax.config, name, usual)) != usual:
+            raise BackendError(
+                f"{name.upper()} must be {int(usual)}, since it changes a seed's keys and config.json does "
+                f"not record it; got {int(came)}; unset it"
+            )
 
     for way in ("host_to_device", "device_to_device", "device_to_host"):
         guard = f"jax_transfer_guard_{way}"
@@ -58,6 +66,7 @@ def start_matplotlib() -> None:
     Raises:
         BackendError: Matplotlib can't start: its environment has a value that it does not take.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it may keep its fonts, it finds out alone
     try:
         import matplotlib  # noqa: F401
     except ValueError as error:
