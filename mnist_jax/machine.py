@@ -39,7 +39,8 @@ def processor() -> str:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
         lines = []
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    pairs = (line.partition(":") for line in reversed(lines))  # the first processor's last, which then stay
+    told = {name.strip(): value.strip() for name, _, value in pairs}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     flags = {*told.get("flags", told.get("Features", "")).split()}
     sets = [name for name, needed in INSTRUCTION_SETS.items() if needed & flags]

@@ -325,13 +325,13 @@ def one_line(function: Callable[[], object]) -> None:
 def test_a_changed_value_in_a_runs_json(run_dir: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
-    hyper = runs.read(copy).hyper
+    hyper, params = runs.read(copy).hyper, load_params(copy, runs.read(copy))
     rows = [{**hyper._asdict(), "accuracies": [0.5, None]}, {**hyper._asdict(), "accuracies": [0.5, 0.6]}]
     sweep = {"format": 1, "seeds": 2, "rows": rows, "best": 1}
     good = sweep if name == swept.SWEEP else json.loads((copy / name).read_bytes())
 
     def read() -> None:
-        found = results.read(copy)
+        found = results.read(copy, params)
         proof(found.onnx)
         assert all(map(is_label, [found.device, *found.versions, *found.versions.values()]))
         swept.read_sweep(copy)
