@@ -122,7 +122,7 @@ def as_images(images: Any) -> Any:
     images = as_array("images", images, wanted)
     if len(images.shape) != 3 or images.shape[1:] != IMAGE_SHAPE:
         raise InputError(f"images must be {wanted}; got shape {images.shape}{_reshaping(images.shape)}")
-    _check_pixel_type("images", images.dtype)
+    _check_pixel_type("images", images)
     return images
 
 
@@ -137,18 +137,22 @@ def as_image(image: Any) -> Any:
     if image.shape != IMAGE_SHAPE:
         several = "; map over several: jax.vmap" if image.shape[1:] == IMAGE_SHAPE else ""
         raise InputError(f"image must be {wanted}; got shape {image.shape}{several}")
-    _check_pixel_type("image", image.dtype)
+    _check_pixel_type("image", image)
     return image
 
 
-def _check_pixel_type(name: str, dtype: Any) -> None:
+def _check_pixel_type(name: str, pixels: Any) -> None:
+    dtype = pixels.dtype
     if dtype in (np.uint8, np.float32):
         return
     kind, hint = (dtype.kind if isinstance(dtype, np.dtype) else ""), ""
     if kind in ("f", "b") or str(dtype) == "bfloat16":
         hint = f"; convert what lies in 0..1: {name}.astype(np.float32)"
     elif kind in ("i", "u"):
-        hint = f"; convert what lies in 0..255: {name}.astype(np.uint8)"
+        low, high = extremes(pixels)
+        hint = f" in {low}..{high}; scale them to 0..1, as float32"
+        if low >= 0 and high <= 255:  # others would wrap around
+            hint = f"; convert what lies in 0..255: {name}.astype(np.uint8)"
     raise InputError(f"{name} must be uint8 (0 to 255) or float32 (0 to 1); got {dtype}{hint}")
 
 
@@ -158,10 +162,10 @@ def check_pixels(images: Any) -> None:
     Raises:
         InputError: a float32 pixel is outside 0..1 or not a number.
     """
-    low, high = _extremes(images) if images.dtype == np.float32 else (0, 1)
+    low, high = extremes(images) if images.dtype == np.float32 else (0, 1)
     if low >= 0 and high <= 1:  # written so that NaN fails it
         return
-    if low >= 0 and 2 < high <= 255:
+    if low >= 0 and 128 <= high <= 255:
         hint = "divide by 255, or pass the uint8 pixels as they are"
     else:
         hint = "pass raw pixels, uint8 in 0..255 or float32 in 0..1, not standardized ones"
@@ -174,7 +178,7 @@ def check_range(name: str, numbers: Any) -> None:
     Raises:
         InputError: one is not.
     """
-    low, high = _extremes(numbers)
+    low, high = extremes(numbers)
     if not (low >= 0 and high <= 1 + 1e-5):
         raise InputError(f"{name} must lie in 0..1; got {low:g}..{high:g}")
 
@@ -198,7 +202,7 @@ def as_labels(labels: Any, count: int | None = None, name: str = "labels") -> An
         real = isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "fb"
         hint = f"; if they are whole numbers, pass {name}.astype(np.int32)" if real else ""
         raise InputError(f"{name} must be integers from 0 to {CLASSES - 1}; got {labels.dtype}{hint}")
-    low, high = _extremes(labels)
+    low, high = extremes(labels)
     if not (low >= 0 and high < CLASSES):
         raise InputError(f"{name} must lie in 0..{CLASSES - 1}; got {int(low)}..{int(high)}")
     return labels
@@ -234,7 +238,7 @@ def _of_jax(value: Any) -> bool:
     return "jax" in sys.modules and isinstance(value, sys.modules["jax"].Array)
 
 
-def _extremes(array: Any) -> tuple[float, float]:
+def extremes(array: Any) -> tuple[float, float]:
     """The least and the largest number; of none, and while tracing, two that pass."""
     if is_traced(array) or not array.size:
         return 0, 0

@@ -4,13 +4,13 @@ import itertools
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mnist_jax.errors import RunError
 from mnist_jax.files import remove, target, temporaries
 
-CONFIG, LOCK = "config.json", ".lock"
+CONFIG, SWEEP, LOCK = "config.json", "sweep.json", ".lock"
 # What commands write into a run directory, or into the one that `tune` makes around it.
 OURS = {"config", "history", "metrics", "checkpoint", "model", "sweep", "report", "study"}
 
@@ -41,8 +41,9 @@ def take(folder: Path) -> Iterator[None]:
             if _names(folder) <= {CONFIG}:
                 for name in (CONFIG, LOCK):
                     (folder / name).unlink(missing_ok=True)
-                for path in created:
-                    path.rmdir()
+                with suppress(OSError):  # what is in one now is not ours, and the error is another
+                    for path in created:
+                        path.rmdir()
             raise
 
 
@@ -101,7 +102,8 @@ def check_new(folder: Path) -> None:
         how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
         raise RunError(f"a run needs a new or an empty directory; {folder} holds a run; go on with it: {how}")
     if names:
-        raise RunError(f"a run needs a new or an empty directory; {folder} holds other files")
+        held = "a stopped sweep, with which the same command goes on" if SWEEP in names else "other files"
+        raise RunError(f"a run needs a new or an empty directory; {folder} holds {held}")
 
 
 def _names(folder: Path) -> set[str]:

@@ -77,8 +77,8 @@ def read_metrics(folder: Path, params: "Params") -> dict[str, Any]:
     values = read_json(folder, METRICS)
     if values.get("parameters_sha256") != parameters_sha256(params):
         raise RunError(
-            f"{folder / METRICS} must have the scores of the network in {CHECKPOINT}; it has another's; "
-            f"have it scored: mnist-jax train --resume {shlex.quote(str(folder))}"
+            f"{folder / METRICS} must have the scores of the network in {CHECKPOINT}; it has another's, or "
+            f"does not say whose; have it scored: mnist-jax train --resume {shlex.quote(str(folder))}"
         )
     return values
 

@@ -112,7 +112,8 @@ def read(folder: Path) -> Run:
     """
     values, name = read_json(folder, CONFIG), folder / CONFIG
     if type(values.get("format")) is not int or values["format"] != FORMAT:
-        raise RunError(f"{name} must be of format {FORMAT}; got {shorten(values.get('format'))}")
+        came = shorten(values.get("format"))
+        raise RunError(f"{name} must be of format {FORMAT}; got {came}, of another version; train again")
     if missing := sorted({field.name for field in fields(Run)} - set(values)):
         raise RunError(f"{name} is damaged: it lacks {', '.join(missing)}")
     for field, kind in TYPES.items():

@@ -5,12 +5,13 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnist_jax import directories
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.results import figure
 from mnist_jax.runs import read_json
 from mnist_jax.specs import Hyper, hyper_from_json
 
-SWEEP = "sweep.json"
+SWEEP = directories.SWEEP
 
 
 class SweptRow(NamedTuple):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int, Integer, PRNGKeyArray, UInt8
 
-from mnist_jax.checks import as_array
+from mnist_jax.checks import as_array, extremes
 
 # What functions take may come from NumPy or from JAX; what they give is JAX's.
 AnyArray = jax.Array | np.ndarray
@@ -57,10 +57,12 @@ class _Labelled:
                 f"{type(self).__name__} take a slice, an array of places or a mask; got {came}; "
                 "for one of them, use examples[i:i+1]"
             )
-        if isinstance(found, np.ndarray) and not mask and found.size:  # JAX would take the nearest
-            low, high, count = found.min(), found.max(), len(self)
-            if low < -count or high >= count:
-                raise IndexError(f"places must be below {count}, the number of examples; got {low}..{high}")
+        count = len(self)
+        if mask and len(found) != count:
+            raise IndexError(f"a mask must have an entry for each of {count} examples; got {len(found)}")
+        low, high = (0, -1) if mask else extremes(found)
+        if found.size and (low < -count or high >= count):  # where JAX would take the nearest
+            raise IndexError(f"places must be below {count}, the number of examples; got {low}..{high}")
         return found
 
     def __iter__(self) -> NoReturn:  # as a pair it would disagree with its own length

@@ -146,6 +146,7 @@ REFUSED: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
     "float16": (lambda images: (images / 255).astype(np.float16), "got float16; convert what lies in 0..1"),
     "bool": (lambda images: images > 99, "got bool; convert what lies in 0..1"),
     "int64": (lambda images: images.astype(int), r"in 0..255: images.astype\(np.uint8\)"),
+    "int16": (lambda images: images.astype(np.int16) - 128, r"got int16 in -128..127; scale them to 0..1"),
     "complex": (lambda images: images * 1j, "got complex128$"),
     "one number": (lambda _: np.uint8(3), r"got shape \(\)"),
     "a type": (lambda _: np.ndarray, "must be an array of shape .*; got type"),
@@ -167,6 +168,7 @@ def test_images_that_are_unclear_are_refused_by_kind(kind: str, some: SimpleName
         (0, 255, "0..255; divide by 255, or pass the uint8 pixels as they are"),
         (-0.4242, 2.8215, "-0.4242..2.8215; pass raw pixels, .*, not standardized ones"),
         (-1, 1, "-1..1; pass raw pixels"),
+        (0, 16, "0..16; pass raw pixels"),
         (0, 300, "0..300; pass raw pixels"),
         (0, np.nan, "nan..nan; pass raw pixels"),
     ],
@@ -306,8 +308,12 @@ def test_examples_have_a_length_and_give_some_of_themselves(kind: type, digits: 
             assert len(some) == len(places)
             np.testing.assert_array_equal(some.images, digits.test.images[places])
             np.testing.assert_array_equal(some.labels, digits.test.labels[places])
-        with pytest.raises(IndexError, match=r"below 297, the number of examples; got 297\.\.297"):
-            arrays[[297]]
+        for rows in ([297], np.array([297]), jnp.array([297])):
+            with pytest.raises(IndexError, match=r"below 297, the number of examples; got 297\.\.297"):
+                arrays[rows]
+        for rows in (np.ones(5, bool), jnp.ones(5, bool)):
+            with pytest.raises(IndexError, match="an entry for each of 297 examples; got 5"):
+                arrays[rows]
 
 
 def test_one_of_the_examples_and_their_arrays_as_a_pair_are_refused(digits: Dataset) -> None:

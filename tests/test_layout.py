@@ -99,7 +99,7 @@ LAYERS: dict[str, set[str]] = {
     "directories": {"errors", "files"},
     "runs": {"directories", "errors", "settings", "specs", "files", "loop"},
     "results": {"arrays", "errors", "files", "loop", "networks", "runs", "settings", "specs", "types"},
-    "swept": {"errors", "results", "runs", "specs"},
+    "swept": {"directories", "errors", "results", "runs", "specs"},
     "inspection": {"checks", "errors", "models", "networks", "types"},
     "robustness": {"augment", "checks", "errors", "models", "types"},
     "canvas": set(),

@@ -131,7 +131,7 @@ def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
         (b"{", "config.json is damaged"),
         (b"[]", "must hold a JSON object; got list"),
         (b"\xff\xfe", "config.json is damaged"),
-        ({"format": 1}, "must be of format 2; got 1"),
+        ({"format": 1}, "must be of format 2; got 1, of another version; train again"),
         ({"format": 3}, "must be of format 2; got 3"),
         ({"format": "x"}, "must be of format 2; got 'x'"),
         (

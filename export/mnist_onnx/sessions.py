@@ -147,7 +147,7 @@ def read_bytes(name: str) -> bytes:
     except ValueError as error:  # of a name that no file can have
         raise ModelError(f"{name!a} must be an ONNX file; it cannot be read: {error}") from None
     beside = Path(name).with_suffix(".json")
-    card = read_card(beside) if Path(name).suffix == ".onnx" else None
+    card = read_card(beside) if Path(name).suffix.lower() == ".onnx" else None
     if card is not None and card.get("sha256") != hashlib.sha256(data).hexdigest():
         raise ModelError(
             f"{beside} must describe {Path(name).name}; it describes another file, as after an export that "

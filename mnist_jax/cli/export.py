@@ -1,5 +1,6 @@
 """`mnist-jax export`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,8 +64,11 @@ def export(
     try:
         accuracy = results.read_metrics(run_dir, params)["test"]["accuracy"]
         accuracy = check_real("accuracy", accuracy, 0, 1.01)
-    except (MnistJaxError, KeyError, TypeError):  # no score, or one of another network, is not told
+    except (MnistJaxError, KeyError, TypeError):  # no score, or one of another network
         accuracy = None
+        if (run_dir / runs.METRICS).exists():
+            how = f"mnist-jax train --resume {shlex.quote(str(run_dir))}"
+            console.note(f"no accuracy in the file: {runs.METRICS} has none of this network; score it: {how}")
     model = export_run(
         run, params, test_accuracy=accuracy, classes=classes(run.dataset), input=input, output=output
     )
