@@ -149,7 +149,9 @@ def remove(leftovers: Iterable[Path]) -> None:
             else:
                 with path.open("rb+") as file:
                     _lock(file, wait=False)
-                    path.unlink()
+                    # Another process may have removed it since, and its owner made one of the same name.
+                    if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                        path.unlink()
 
 
 def _create(temporary: Path) -> IO[bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax.files import parse_json, read_bytes, temporaries, write_atomic, write_together
+from mnist_jax.files import parse_json, read_bytes, remove, temporaries, write_atomic, write_together
 
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
 
@@ -57,6 +57,21 @@ def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
         process.wait()
         write_atomic(path, b"ours again")
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_takes_a_leftovers_name_while_it_is_locked_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / ".file.0a1b2c3d"
+    left.write_bytes(b"half")
+
+    def made_anew(*_: object) -> None:
+        left.rename(tmp_path / "removed by another")
+        left.write_bytes(b"being written")
+
+    monkeypatch.setattr(fcntl, "flock", made_anew)
+    remove([left])
+    assert left.read_bytes() == b"being written"
 
 
 def test_many_writers_of_one_file_all_succeed(tmp_path: Path) -> None:

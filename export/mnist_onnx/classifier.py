@@ -49,8 +49,7 @@ class Classifier:
             black and for white, such as `0..1`, `0..255`, or `-0.4242..2.8215`.
         providers: what computes, as ONNX Runtime names it, in order of preference, such as
             `["CUDAExecutionProvider"]`; or pairs of a name and a dict of options. Default: the CPU alone.
-        session_options: an `onnxruntime.SessionOptions`, such as for a number of threads. One entry of it is
-            set, so that weights in other files are not read, whatever it said.
+        session_options: an `onnxruntime.SessionOptions`, such as for a number of threads.
 
     Raises:
         ModelError: the file is missing, damaged or not ONNX; it is not ours and no range is given, or ours

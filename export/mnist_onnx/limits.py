@@ -25,9 +25,10 @@ OURS = {
 }
 # Numbers of fields in onnx.proto, which never change.
 GRAPH, FUNCTION = 7, 25  # of a model
-NODE, SPARSE = 1, 15  # of a graph
+NODE, WEIGHTS, SPARSE = 1, 5, 15  # of a graph
 OPERATION, ATTRIBUTE, DOMAIN = 4, 5, 7  # of a node
-INTS = 8  # of an attribute
+TENSOR, INTS, TENSORS = 5, 8, 10  # of an attribute
+EXTERNAL_DATA, DATA_LOCATION = 13, 14  # of an array
 REFUSED = {6: "control flow", 11: "control flow", 22: "sparse arrays", 23: "sparse arrays"}  # of an attribute
 
 
@@ -36,10 +37,11 @@ class _Node(NamedTuple):
     domain: str
     refused: str  # what no digit classifier needs; empty if it has none of it
     largest: float  # whole number in its attributes' lists
+    external: bool  # whether an array in its attributes is in another file
 
 
 def check_graph(data: bytes, name: str = "the model") -> None:
-    """Checks that a graph is one of ONNX's own operations, without control flow or functions of its own.
+    """Checks that a graph is one of ONNX's own operations, with its weights, and no control flow.
 
     Raises:
         ModelError: it is not; it has too many fields to be looked at; or the file is damaged.
@@ -67,14 +69,18 @@ def _nodes(data: bytes, name: str) -> list[_Node]:
     try:
         model = [field for field in walk.fields(data) if field[0] in (GRAPH, FUNCTION)]
         graphs = [value for number, value in model if number == GRAPH]
-        parts = [part for graph in graphs for part in walk.fields(graph) if part[0] in (NODE, SPARSE)]
+        kinds = NODE, WEIGHTS, SPARSE
+        parts = [part for graph in graphs for part in walk.fields(graph) if part[0] in kinds]
         found = [walk.node(value) for number, value in parts if number == NODE]
+        external = any(walk.external(value) for number, value in parts if number == WEIGHTS)
     except ValueError as error:
         raise ModelError(f"{name} must be an ONNX file; {error}") from None
     if len(graphs) < len(model):
         raise ModelError(f"{name} must have no functions of its own, which no digit classifier needs")
-    if len(found) < len(parts):
+    if any(number == SPARSE for number, _ in parts):
         raise ModelError(f"{name} must have no sparse arrays, which no digit classifier needs")
+    if external or any(node.external for node in found):  # ONNX Runtime would read any file that is named
+        raise ModelError(f"{name} must hold its own weights; got some that are in another file")
     for node in found:
         if node.refused:
             raise ModelError(
@@ -124,7 +130,7 @@ class _Walk:
             at += size
 
     def node(self, message: int | memoryview) -> _Node:
-        operation, domain, refused, largest = "", "", "", 0.0
+        operation, domain, refused, largest, external = "", "", "", 0.0, False
         for number, value in self.fields(message):
             if number == OPERATION and isinstance(value, memoryview):
                 operation = bytes(value).decode()
@@ -133,9 +139,17 @@ class _Walk:
             elif number == ATTRIBUTE:
                 for inner, part in self.fields(value):
                     refused = REFUSED.get(inner, refused)
+                    external |= inner in (TENSOR, TENSORS) and self.external(part)
                     if inner == INTS:  # several in one field are never ours
                         largest = max(largest, part if isinstance(part, int) else math.inf)
-        return _Node(operation, domain, refused, largest)
+        return _Node(operation, domain, refused, largest, external)
+
+    def external(self, message: int | memoryview) -> bool:
+        """Whether an array says that its numbers are in another file."""
+        return any(
+            number == EXTERNAL_DATA or (number == DATA_LOCATION and value != 0)
+            for number, value in self.fields(message)
+        )
 
 
 def _integer(message: memoryview, at: int) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """ONNX Runtime: a file's bytes, asked on the CPU or where the caller says; what goes wrong is one line."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ ROUNDING = 1 / 256  # of a probability
 
 Provider = str | tuple[str, dict[str, Any]]
 CPU = ("CPUExecutionProvider",)
-EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 
 def open_session(
@@ -31,7 +29,7 @@ def open_session(
         data: the bytes.
         name: what to call the file in an error.
         providers: what computes, as ONNX Runtime names it, in order of preference.
-        options: its `SessionOptions`, of which one entry is set; our own where none are given.
+        options: its `SessionOptions`; our own where none are given.
 
     Raises:
         ModelError: it is damaged or not ONNX, or `check_graph` refuses its graph; or an argument is of the
@@ -52,7 +50,6 @@ def open_session(
             f"providers must be among those of the ONNX Runtime that is installed, "
             f"{', '.join(ort.get_available_providers())}; got {', '.join(missing)}"
         )
-    _keep_external_data_out(options)
     try:
         # Without its fallback, which would print, and try again what has just failed.
         session = ort.InferenceSession(data, options, list(providers), enable_fallback=False)
@@ -85,16 +82,6 @@ def _names(providers: object) -> list[str]:
             f"or of pairs of a name and a dict of its options; got {providers!r}"
         )
     return [name for name, _ in pairs]
-
-
-def _keep_external_data_out(options: Any) -> None:
-    """Has a session read no weights from other files, wherever its model says that they are."""
-    try:
-        set_already = options.get_session_config_entry(EXTERNAL_DATA) == os.devnull
-    except RuntimeError:  # never set
-        set_already = False
-    if not set_already:  # ONNX Runtime would print that it is set again
-        options.add_session_config_entry(EXTERNAL_DATA, os.devnull)
 
 
 def metadata_of(session: Any, name: str = "the model") -> dict[str, str]:

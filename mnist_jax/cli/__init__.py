@@ -146,7 +146,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         said = str(error).rstrip(".") or "there is no more"
         return f"this must fit into memory, and does not: {said}; ask for less at once", 2
-    if settings := asked_of("JAX"):  # what JAX makes of a setting that we have not foreseen
+    # What JAX makes of a setting that we have not foreseen; of these two `start_jax` knows what may be.
+    if settings := asked_of("JAX", but=("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR")):
         said = f"{type(error).__name__}: {str(error).partition('\n')[0]}"
         return f"JAX must be able to work; {said}{settings}", 2
     raise error

@@ -73,10 +73,11 @@ def start_matplotlib() -> None:
         raise BackendError(_why("Matplotlib", error)) from None
 
 
-def asked_of(library: str) -> str:
+def asked_of(library: str, *, but: tuple[str, ...] = ()) -> str:
     """What the environment asks of a library: `; look at JAX_PLATFORMS=cuda`, or nothing."""
     own = {"JAX": "JAX_", "Matplotlib": "MPL"}[library]
-    asked = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(own)]
+    names = [name for name in sorted(os.environ) if name.startswith(own) and name not in but]
+    asked = [f"{name}={os.environ[name]}" for name in names]
     return f"; look at {', '.join(asked)}" if asked else ""
 
 
