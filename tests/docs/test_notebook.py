@@ -7,7 +7,7 @@ import nbclient
 import nbformat
 import pytest
 
-NOTEBOOK = Path(__file__).parents[1] / "examples" / "mnist.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorials" / "mnist.ipynb"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_it_runs_on_the_bundled_data(
     nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": tmp_path}}).execute()
     printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if "text" in o)
     assert "passed=True" in printed
-    assert re.search(r"same answers as JAX: (\d+) of \1\n", printed)
+    assert re.search(r"same predictions as JAX: (\d+) of \1\n", printed)
 
 
 def test_it_has_its_outputs_and_nothing_of_a_machine(notebook: nbformat.NotebookNode) -> None:
