@@ -4,23 +4,35 @@ import sys
 
 import typer
 
-from bench import accuracy, freehand, infer, many, peers, recipes, train
+from bench import (
+    conformance,
+    frameworks,
+    freehand,
+    latency,
+    population,
+    test_error,
+    throughput,
+    time_to_accuracy,
+)
+from mnist_jax._utils.process_setup import configure_process
 from mnist_jax.errors import MnistJaxError
 
 app = typer.Typer(
-    help="Measure training and inference on this machine. Each ends with one line of JSON.",
+    help="Measure training and inference on this machine. Each benchmark ends with one line of JSON.",
     add_completion=False,
     no_args_is_help=True,
 )
-app.command()(train.train)
-app.command()(peers.peers)
-app.command()(many.many)
-app.command()(infer.infer)
-app.command()(accuracy.accuracy)
+app.command()(throughput.throughput)
+app.command()(frameworks.frameworks)
+app.command()(population.population)
+app.command()(latency.latency)
+app.command()(time_to_accuracy.time_to_accuracy)
 app.command()(freehand.freehand)
-app.command()(recipes.recipes)
+app.command()(test_error.test_error)
+app.command()(conformance.conformance)
 
 if __name__ == "__main__":
+    configure_process()
     try:
         app(prog_name="python -m bench")
     except MnistJaxError as error:

@@ -1,8 +1,8 @@
-"""Digits drawn freehand, as strokes: 43 ways of writing them, each drawn five times.
+"""Synthetic freehand digits, as strokes: 43 templates, each drawn five times.
 
-They are made up, not collected: each way is a handful of points that a pen passes through, and each drawing
-of it has a slant, a size, a place, a thickness and an unsteady hand of its own. The set was frozen, by its
-sum, before any network was asked about it, and nothing is ever chosen by it.
+The drawings are generated, not collected: a template is a few points that a pen passes through, and each
+drawing has a random slant, size, position, stroke width and jitter. The set was frozen by its checksum before
+any network was evaluated on it, and nothing is ever selected by it.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIDE = 280  # of the paper, in pixels
-FINER = 4  # lines are drawn so much larger, and shrunk: that smooths their edges
-PER_WAY = 5
+SIDE = 280  # of the canvas, in pixels
+SUPERSAMPLING = 4  # for antialiasing: drawn larger by this factor, then reduced
+DRAWINGS_PER_TEMPLATE = 5
 SHA256 = "aee96bb503ceacf78ca024230519201e3e70adae1e9cfaf66c44a9fd05aa817a"
 
-# Points of a box of 100 x 100, x before y, from the top left. The pen goes through them in a smooth curve,
-# with a corner where one is named twice; a bar lifts it.
-WAYS = {
+# Points (x, y) in a box of 100 x 100, from the top left. The pen follows a smooth curve through them, with a
+# corner at a repeated point. A bar separates strokes.
+TEMPLATES = {
     0: (
         "50 5  20 25  15 50  22 78  50 95  78 78  85 50  78 22  50 5",
         "70 12  45 5  18 30  18 70  50 95  82 70  82 30  62 8",
@@ -94,7 +94,14 @@ Point = tuple[float, float]
 
 
 class Drawing(NamedTuple):
-    """A digit as it was drawn: strokes of points on paper of 280 x 280, y downwards, and the pen's width."""
+    """A drawing of a digit.
+
+    Attributes:
+        label: the digit.
+        way: the index of its template.
+        strokes: points (x, y) on a canvas of 280 x 280, y downwards.
+        width: the stroke width.
+    """
 
     label: int
     way: int
@@ -103,68 +110,68 @@ class Drawing(NamedTuple):
 
 
 def drawings() -> list[Drawing]:
-    """All of them; the same on every machine."""
-    found = [
-        _drawn(label, way, shape, random.Random(f"{label} {way} {number}"))
-        for label, ways in WAYS.items()
-        for way, shape in enumerate(ways)
-        for number in range(PER_WAY)
+    """All drawings; the same on every machine."""
+    result = [
+        _draw(label, way, template, random.Random(f"{label} {way} {number}"))
+        for label, templates in TEMPLATES.items()
+        for way, template in enumerate(templates)
+        for number in range(DRAWINGS_PER_TEMPLATE)
     ]
-    assert digest(found) == SHA256, "the drawings are frozen, and have changed"
-    return found
+    assert digest(result) == SHA256, "the drawings are frozen and must not change"
+    return result
 
 
-def digest(found: list[Drawing]) -> str:
-    """Their sum."""
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+def digest(items: list[Drawing]) -> str:
+    """The SHA-256 of drawings."""
+    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
 
 
-def _drawn(label: int, way: int, shape: str, hand: random.Random) -> Drawing:
-    """One drawing of a way of writing, by an unsteady hand."""
-    slant, turn = hand.uniform(-0.3, 0.3), math.radians(hand.uniform(-8, 8))
-    height = hand.uniform(110, 190)
-    width = height * hand.uniform(0.65, 1.0)
-    left, top = hand.uniform(45, 235 - width), hand.uniform(45, 235 - height)
+def _draw(label: int, way: int, template: str, rng: random.Random) -> Drawing:
+    """Draws a template with random variations."""
+    slant, angle = rng.uniform(-0.3, 0.3), math.radians(rng.uniform(-8, 8))
+    height = rng.uniform(110, 190)
+    width = height * rng.uniform(0.65, 1.0)
+    left, top = rng.uniform(45, 235 - width), rng.uniform(45, 235 - height)
     strokes = []
-    for stroke in shape.split("|"):
+    for stroke in template.split("|"):
         numbers = list(map(float, stroke.split()))
         points = list(zip(numbers[::2], numbers[1::2], strict=True))
-        moved = {point: (point[0] + hand.gauss(0, 2), point[1] + hand.gauss(0, 2)) for point in points}
-        placed = []
-        for x, y in _smooth([moved[point] for point in points]):
+        jittered = {point: (point[0] + rng.gauss(0, 2), point[1] + rng.gauss(0, 2)) for point in points}
+        transformed = []
+        for x, y in _smooth([jittered[point] for point in points]):
             u, v = (x - 50) / 100 - slant * (y - 50) / 100, (y - 50) / 100
-            u, v = u * math.cos(turn) - v * math.sin(turn), u * math.sin(turn) + v * math.cos(turn)
-            placed.append((round(left + width * (u + 0.5), 1), round(top + height * (v + 0.5), 1)))
-        strokes.append(tuple(placed))
-    return Drawing(label, way, tuple(strokes), round(hand.uniform(9, 30), 1))
+            u, v = u * math.cos(angle) - v * math.sin(angle), u * math.sin(angle) + v * math.cos(angle)
+            transformed.append((round(left + width * (u + 0.5), 1), round(top + height * (v + 0.5), 1)))
+        strokes.append(tuple(transformed))
+    return Drawing(label, way, tuple(strokes), round(rng.uniform(9, 30), 1))
 
 
 def _smooth(points: list[Point]) -> Iterator[Point]:
-    """A curve through the points, with a corner where two are the same (Catmull and Rom 1974)."""
+    """A smooth curve through the points, with a corner where two are equal (Catmull and Rom 1974)."""
     yield points[0]
     for index, (start, end) in enumerate(pairwise(points)):
         before = points[max(index - 1, 0)]
         after = points[min(index + 2, len(points) - 1)]
         for step in range(1, 9):
-            x, y = (_between(four, step / 8) for four in zip(before, start, end, after, strict=True))
+            x, y = (_interpolate(values, step / 8) for values in zip(before, start, end, after, strict=True))
             yield x, y
 
 
-def _between(four: tuple[float, ...], t: float) -> float:
-    """Where the curve of the second to the third of four numbers is after a share `t`."""
-    before, start, end, after = four
-    bend = 2 * before - 5 * start + 4 * end - after
-    return start + t / 2 * (end - before + t * (bend + t * (3 * (start - end) + after - before)))
+def _interpolate(values: tuple[float, ...], t: float) -> float:
+    """A Catmull-Rom spline between the second and the third of four values, at 0 <= `t` <= 1."""
+    before, start, end, after = values
+    curvature = 2 * before - 5 * start + 4 * end - after
+    return start + t / 2 * (end - before + t * (curvature + t * (3 * (start - end) + after - before)))
 
 
 def ink(drawing: Drawing) -> np.ndarray:
-    """The drawing's ink, float `[280, 280]`, 0 to 255: round lines with smooth edges."""
-    paper = Image.new("L", (SIDE * FINER, SIDE * FINER))
-    pen = ImageDraw.Draw(paper)
-    width = drawing.width * FINER
+    """Rasterizes a drawing with round, antialiased lines; returns float64 `[280, 280]`, 0 to 255."""
+    canvas = Image.new("L", (SIDE * SUPERSAMPLING, SIDE * SUPERSAMPLING))
+    pen = ImageDraw.Draw(canvas)
+    width = drawing.width * SUPERSAMPLING
     for stroke in drawing.strokes:
-        places = [(x * FINER, y * FINER) for x, y in stroke]
-        pen.line(places, fill=255, width=round(width))
-        for x, y in places:  # round ends and joints
+        points = [(x * SUPERSAMPLING, y * SUPERSAMPLING) for x, y in stroke]
+        pen.line(points, fill=255, width=round(width))
+        for x, y in points:  # round ends and joints
             pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
-    return np.asarray(paper.reduce(FINER), np.float64)
+    return np.asarray(canvas.reduce(SUPERSAMPLING), np.float64)

@@ -1,18 +1,14 @@
-"""What can go wrong, by name: catch `MnistJaxError` for all of it, or one kind."""
+"""Exceptions. `MnistJaxError` is the base class of all of them."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mnist_jax.loop import EpochRecord
-    from mnist_jax.train import TrainState
+from typing import Any
 
 
 class MnistJaxError(Exception):
-    """The base of every error this library raises on purpose: one line, meant to be read."""
+    """Base class of all errors that this library raises; the message is a single line."""
 
 
 class SpecError(MnistJaxError, ValueError):
-    """A network, preset or training setting that cannot exist."""
+    """An invalid network spec, preset or training setting."""
 
 
 class InputError(MnistJaxError, ValueError):
@@ -20,43 +16,43 @@ class InputError(MnistJaxError, ValueError):
 
 
 class ImageError(InputError):
-    """A picture that is damaged, or that does not show one digit."""
+    """A picture that is damaged or does not show exactly one digit."""
 
 
 class DatasetError(MnistJaxError):
-    """A data set's files are damaged, or are not what they should be."""
+    """Files of a data set that are damaged or have the wrong content."""
 
 
 class DatasetUnavailableError(DatasetError):
-    """A data set is neither on this machine nor to be fetched."""
+    """A data set that is not on this machine and cannot be downloaded."""
 
 
 class CheckpointError(MnistJaxError):
-    """A checkpoint is damaged, or holds other arrays than were asked for."""
+    """A checkpoint that is damaged or holds other arrays than expected."""
 
 
 class RunError(MnistJaxError):
-    """A run directory is missing, taken, or cannot be written."""
+    """A run directory that is missing, in use or not writable."""
 
 
 class ModelError(MnistJaxError):
-    """An ONNX file is damaged, or is not one of ours."""
+    """An ONNX file that is damaged or was not exported by this library."""
 
 
 class BackendError(MnistJaxError):
-    """JAX or Matplotlib can't start: what the environment asks for is not there, or is no value it takes."""
+    """A backend of JAX or Matplotlib, selected by the environment, that is unknown or cannot start."""
 
 
 class RuntimeUnavailableError(ModelError):
-    """Another runtime for ONNX files cannot be installed on this machine."""
+    """Another ONNX runtime that cannot be installed on this machine."""
 
 
 class NotInstalledError(MnistJaxError, ModuleNotFoundError):
-    """A package that something needs is not installed; says which, and what to do.
+    """A required package that is not installed; the message says how to install it.
 
     Args:
-        what: needs it.
-        error: Python's own.
+        what: the function, module or command that requires the package.
+        error: the original error.
     """
 
     def __init__(self, what: str, error: ModuleNotFoundError) -> None:
@@ -64,19 +60,19 @@ class NotInstalledError(MnistJaxError, ModuleNotFoundError):
         package = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(module, module)
         super().__init__(
             f"{what} needs {package}, which is not installed; pip install {package}, "
-            "or pip install mnist-jax for all that it needs",
+            "or pip install mnist-jax for all dependencies",
             name=error.name,
         )
 
 
 class DivergenceError(MnistJaxError, ArithmeticError):
-    """The loss or a parameter stopped being a finite number during training.
+    """The loss or a parameter became NaN or infinite during training.
 
     Attributes:
-        state: the last finite one, from before the epoch in which that happened.
-        history: the records of the epochs before it.
+        state: the last finite `TrainState`, from the end of the previous epoch.
+        history: the `EpochRecord` of each previous epoch.
     """
 
-    def __init__(self, message: str, state: "TrainState", history: "list[EpochRecord]") -> None:
+    def __init__(self, message: str, state: Any, history: list[Any]) -> None:
         super().__init__(message)
         self.state, self.history = state, history

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,14 +22,16 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+from helpers.paths import KEPT, ROOT
 
-from mnist_jax import checkpoint, idx, results, runs, sources
 from mnist_jax.cli import main
-from mnist_jax.datasets import Dataset, load
+from mnist_jax.config.networks import MLP
+from mnist_jax.config.training import Config
+from mnist_jax.data import registry
+from mnist_jax.data.datasets import Dataset, load
+from mnist_jax.data.formats import idx
 from mnist_jax.errors import RuntimeUnavailableError
-from mnist_jax.loop import Fit, fit
-from mnist_jax.networks import MLP
-from mnist_jax.specs import Config
+from mnist_jax.training.loop import FitResult, fit
 
 # What a test takes depends on the machine: no example fails for being slow.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
@@ -39,9 +40,7 @@ hypothesis.settings.load_profile("no-deadline")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
-ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-KEPT = Path(tempfile.gettempdir()) / "mnist-jax-tests"  # what npm and pip bring outlives a run of the tests
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -79,7 +78,7 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def trained(digits: Dataset) -> tuple[Config, Fit]:
+def trained(digits: Dataset) -> tuple[Config, FitResult]:
     """A small network that has learned something."""
     config = Config(MLP((50, 50), ("relu", "relu")), epochs=8)
     return config, fit(config, digits.train, digits.validation, key=jax.random.key(0))
@@ -95,14 +94,14 @@ def fake_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset)
     labels = np.concatenate([digits.train.labels, digits.validation.labels])
     files = []
     arrays = (images, labels, digits.test.images, digits.test.labels)
-    for file, array in zip(sources.SOURCES["mnist"].files, arrays, strict=True):
+    for file, array in zip(registry.SOURCES["mnist"].files, arrays, strict=True):
         raw = idx.encode(np.asarray(array))
         zipped = gzip.compress(raw, mtime=0)
         (folder / f"{file.name}.gz").write_bytes(zipped)
         sums = hashlib.sha256(zipped).hexdigest(), hashlib.sha256(raw).hexdigest()
         files.append(replace(file, size=len(zipped), sha256=sums[0], raw_sha256=sums[1]))
-    source = replace(sources.SOURCES["mnist"], files=tuple(files), mirrors=("http://127.0.0.1:9/",))
-    monkeypatch.setitem(sources.SOURCES, "mnist", source)
+    source = replace(registry.SOURCES["mnist"], files=tuple(files), mirrors=("http://127.0.0.1:9/",))
+    monkeypatch.setitem(registry.SOURCES, "mnist", source)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 
@@ -114,6 +113,16 @@ def mnist_dir() -> Path:
     if named:
         return (ROOT / named).resolve()
     pytest.skip("real MNIST: set MNIST_JAX_DATA_DIR to the folder with its four files")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests by what they need."""
+    needs = {"mnist_dir": "real_data", "browser": "browser", "page_files": "browser"}
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in needs:
+                item.add_marker(needs[fixture])
 
 
 def pytest_configure() -> None:
@@ -173,20 +182,14 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def results_of(folder: Path) -> results.Results:
-    """What a finished run has measured, as commands read it."""
-    params, _ = checkpoint.load_params(folder / runs.CHECKPOINT)
-    return results.read(folder, params)
-
-
 @pytest.fixture(scope="session")
 def page_files(run_dir: Path) -> dict[str, bytes]:
     """The page's files; skips where npm can't bring its runtime, and fails in CI, where it must."""
     from mnist_jax.cli.web import page
-    from mnist_onnx import site
+    from mnist_onnx import webapp_files
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(site, "cache_folder", lambda: KEPT)
+        patch.setattr(webapp_files, "cache_dir", lambda: KEPT)
         try:
             return page(run_dir, None)
         except RuntimeUnavailableError as error:
@@ -197,7 +200,7 @@ def page_files(run_dir: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def address(page_files: dict[str, bytes]) -> Iterator[str]:
-    from mnist_jax.cli.serve import Server, handler
+    from mnist_onnx.webapp_server import Server, handler
 
     server = Server(("127.0.0.1", 0), handler(page_files))
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,55 +1,31 @@
-"""Trained networks as ONNX files: written, proven equal to JAX, and run without JAX.
+"""Trained networks as ONNX files: export, proof of equality with JAX, and inference without JAX.
 
-    to_onnx(spec, params)                   the file, built directly from the spec
-    save(model, path)                       writes it, and a model.json beside it
-    parity(spec, params, model, images)     the proof that it equals the JAX model
-    Classifier(path).predict(images)        runs it with NumPy and ONNX Runtime alone
-    load(path)                              brings it back into JAX
+    to_onnx(spec, params)                         builds the ONNX model directly from the spec
+    save(model, path)                             writes it, and a model.json beside it
+    check_parity(spec, params, model, images)     proves that it equals the JAX model
+    Classifier(path).predict(images)              runs it with NumPy and ONNX Runtime alone
+    load(path)                                    reads it back into JAX
 
-Importing this package imports nothing else: each name is looked up when it is first used.
+Importing this package imports nothing else: each name in `__init__.pyi` is imported on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mnist_onnx.classifier import Classifier as Classifier
-    from mnist_onnx.graph import to_onnx as to_onnx
-    from mnist_onnx.proof import Parity as Parity
-    from mnist_onnx.proof import compare as compare
-    from mnist_onnx.proof import parity as parity
-    from mnist_onnx.storage import load as load
-    from mnist_onnx.storage import save as save
+import lazy_loader
 
-_HOME = {
-    "Classifier": "classifier",
-    "Parity": "proof",
-    "compare": "proof",
-    "load": "storage",
-    "parity": "proof",
-    "save": "storage",
-    "to_onnx": "graph",
-}
+from mnist_jax.errors import NotInstalledError
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+_lazy_getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    """The thing of that name, from its module.
+    """Imports a public name on first use.
 
     Raises:
         NotInstalledError: its module needs a package that is not installed.
         AttributeError: there is no such name.
     """
     try:
-        if name in _HOME:
-            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        return _lazy_getattr(name)
     except ModuleNotFoundError as error:
-        from mnist_jax.errors import NotInstalledError
-
         raise NotInstalledError(f"{__name__}.{name}", error) from None
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -1,4 +1,4 @@
-"""Answers from an ONNX file, with NumPy and ONNX Runtime alone."""
+"""Inference from an ONNX file, with NumPy and ONNX Runtime alone."""
 
 import json
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.checks import LABELS, are_labels, as_images, check_pixels
+from mnist_jax.config.input_checks import LABELS, are_labels, as_images, check_pixels
+from mnist_jax.config.networks import IMAGE_SHAPE, PIXEL_SCALE
+from mnist_jax.config.validation import shorten
+from mnist_jax.data.registry import DIGITS
 from mnist_jax.errors import InputError, ModelError
-from mnist_jax.networks import IMAGE_SHAPE
-from mnist_jax.settings import shorten
-from mnist_jax.sources import DIGITS
-from mnist_onnx.foreign import Foreign, check_sizes, parse_range
-from mnist_onnx.limits import check_ours
-from mnist_onnx.sessions import (
+from mnist_onnx.external import Foreign, check_sizes, parse_range
+from mnist_onnx.graph_limits import check_ours
+from mnist_onnx.session import (
     CPU,
     Provider,
     check_probabilities,
@@ -25,9 +25,9 @@ from mnist_onnx.sessions import (
     run,
 )
 
-# What each entry of the metadata that changes answers may say.
+# The valid values of each metadata entry that affects the outputs.
 KNOWN = {
-    "format": ("1",),
+    "format": ("2",),
     "input_range": ("0..255", "0..1"),
     "network_output": ("softmax", "sigmoid"),
     "output": ("probabilities", "logits"),
@@ -37,26 +37,41 @@ INPUT_TYPES = {"0..255": "tensor(uint8)", "0..1": "tensor(float)"}
 
 
 class Classifier:
-    """A digit classifier in an ONNX file: one of ours, or another whose pixels you know.
+    """A digit classifier loaded from an ONNX file.
+
+    The file is either written by `save`, or any other with one 28x28 input whose pixel range is known.
 
     Attributes:
         labels: the names of the ten classes.
-        metadata: all that the file says of itself.
+        metadata: the metadata of the file.
 
     Args:
-        path: of the file.
-        input_range: for a file that is not ours, and so does not say what pixels it takes: what it wants for
-            black and for white, such as `0..1`, `0..255`, or `-0.4242..2.8215`.
-        providers: what computes, as ONNX Runtime names it, in order of preference, such as
-            `["CUDAExecutionProvider"]`; or pairs of a name and a dict of options. Default: the CPU alone.
-        session_options: an `onnxruntime.SessionOptions`, such as for a number of threads.
+        path: the path of the file.
+        input_range: for a file that `save` did not write: the input values of a black and of a white pixel,
+            such as `0..1`, `0..255`, or `-0.4242..2.8215`.
+        providers: ONNX Runtime execution providers in order of preference, such as
+            `["CUDAExecutionProvider"]`, or pairs of a name and a dict of options. Default: the CPU only.
+        session_options: an `onnxruntime.SessionOptions`, for example to set the number of threads.
 
     Raises:
-        ModelError: the file is missing, damaged or not ONNX; it is not ours and no range is given, or ours
-            and one is; or it takes no pictures of 28x28.
-        InputError: the range is none.
-        RuntimeUnavailableError: a provider is not on this machine; ONNX Runtime would take the CPU instead.
-        NotInstalledError: a file with an input range needs the package onnx, to see what its graph ends with.
+        ModelError: the file is missing, damaged or not ONNX; it needs an `input_range` and none is given, or
+            the reverse; or its input is not one 28x28 image.
+        InputError: `input_range` is not two numbers such as `0..1`.
+        RuntimeUnavailableError: a provider is not available on this machine.
+        NotInstalledError: `input_range` is given and the package onnx is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> import jax, mnist_jax, mnist_onnx, numpy
+        >>> spec = mnist_jax.MLP((16,), ("relu",))
+        >>> model = mnist_onnx.to_onnx(spec, mnist_jax.init(spec, jax.random.key(0)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     mnist_onnx.save(model, f"{folder}/model.onnx")
+        ...     classifier = mnist_onnx.Classifier(f"{folder}/model.onnx")
+        >>> classifier.predict(numpy.zeros((2, 28, 28), numpy.uint8)).shape
+        (2, 10)
+        >>> classifier.labels[7]
+        '7'
     """
 
     def __init__(
@@ -74,7 +89,7 @@ class Classifier:
         self._name = fspath(path)
         data = read_bytes(self._name)
         check = check_ours if input_range is None else check_sizes
-        check(data, self._name)  # while nothing has been done that the file says
+        check(data, self._name)  # before anything in the file is executed
         self._session = open_session(data, self._name, providers, session_options)
         self._foreign: Foreign | None = None
         if input_range is None:
@@ -86,17 +101,19 @@ class Classifier:
             self.labels = list(DIGITS)
 
     def predict(self, images: Any) -> np.ndarray:
-        """What the network answers, float32 `[batch, 10]`: the class is its argmax.
-
-        A softmax network's ten numbers add up to one; a sigmoid network's need not.
+        """Predicts class probabilities; the predicted class is their argmax.
 
         Args:
-            images: `[batch, 28, 28]`, white on black, uint8 0..255, or float32 0..1 where the file takes
-                that. (uint8 images are scaled for a float32 file.)
+            images: `[batch, 28, 28]`, white on black: uint8 0..255, or float32 0..1 if the file takes
+                float32. uint8 images are scaled for a float32 file.
+
+        Returns:
+            float32 `[batch, 10]`. The probabilities of a softmax network add up to one; those of a sigmoid
+            network are independent.
 
         Raises:
-            InputError: another shape, dtype or range.
-            ModelError: the file's graph fails on them, or does not give what it says.
+            InputError: `images` has another shape, dtype or range.
+            ModelError: the graph fails on the images, or its output is not what the metadata says.
         """
         images = np.asarray(as_images(images))
         check_pixels(images)
@@ -108,28 +125,32 @@ class Classifier:
                 "or export with --input float32"
             )
         if self.metadata["input_range"] == "0..1" and images.dtype == np.uint8:
-            images = images * np.float32(1 / 255)
-        (answer,) = run(self._session, {"images": images[:, None]}, None, self._name)
-        if not np.isfinite(answer).all():
-            raise ModelError(f"{self._name} must put out finite numbers; got others")
+            images = images * np.float32(PIXEL_SCALE)
+        (outputs,) = run(self._session, {"images": images[:, None]}, None, self._name)
+        if not np.isfinite(outputs).all():
+            raise ModelError(f"{self._name} must output finite numbers; got NaN or infinite")
         kind = self.metadata["network_output"]
         if self.metadata["output"] == "logits":
-            return probabilities(answer, kind)
-        check_probabilities(answer, kind, self._name)
-        return answer
+            return probabilities(outputs, kind)
+        check_probabilities(outputs, kind, self._name)
+        return outputs
 
 
 def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
-    """What one of our files says of itself.
+    """Reads and checks the metadata of a file that `save` wrote.
+
+    Args:
+        session: an ONNX Runtime session on the file.
+        name: what to call the file in an error message.
 
     Raises:
-        ModelError: the file is not one of ours, or says what cannot be.
+        ModelError: mnist-jax did not write the file, or its metadata is invalid or contradicts its graph.
     """
     metadata = metadata_of(session, name)
     if missing := sorted({*KNOWN, "labels"} - set(metadata)):
         raise ModelError(
-            f"{name} must be a file written by mnist-jax, which says what pixels it takes; "
-            f"its metadata lacks {', '.join(missing)}; if you know the file, say so by an input range"
+            f"{name} must be a file written by mnist-jax; its metadata lacks {', '.join(missing)}; "
+            "for a file from elsewhere, give its input range"
         )
     for key, values in KNOWN.items():
         if metadata[key] not in values:
@@ -144,8 +165,7 @@ def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
     expected = [("images", INPUT_TYPES[metadata["input_range"]], [1, *IMAGE_SHAPE])]
     if inputs != expected or len(session.get_outputs()) != 1:
         raise ModelError(
-            f"{name} must take {expected} and put out one value; "
-            f"got {inputs} and {len(session.get_outputs())}"
+            f"{name} must take {expected} and output one value; got {inputs} and {len(session.get_outputs())}"
         )
     return metadata
 

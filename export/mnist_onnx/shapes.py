@@ -1,7 +1,7 @@
-"""The shapes of all values inside one of our graphs, for viewers and compilers to show and to rely on.
+"""Shape inference for the graphs that `to_onnx` builds, as `value_info` for viewers and compilers.
 
-Worked out here, and not by `onnx.shape_inference`, so that the same parameters give the same bytes with every
-version of onnx. (A test holds the two together.)
+`onnx.shape_inference` is not used, so that the same parameters give the same bytes with every version of
+onnx. A test checks that both agree.
 """
 
 import math
@@ -10,12 +10,12 @@ from typing import Any
 
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-Shape = list[Any]  # a whole number for each axis, or its name
+Shape = list[Any]  # per axis an int, or the name of a dynamic axis
 POOLS = ("AveragePool", "MaxPool")
 
 
 def value_info(graph: GraphProto) -> Iterator[ValueInfoProto]:
-    """What each node of one of our graphs puts out, in their order, the graph's own output left out."""
+    """Yields the name, dtype and shape of each node's output, in node order, without the graph's outputs."""
     outputs = {value.name for value in graph.output}
     shapes: dict[str, Shape] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for value in graph.input:
@@ -29,14 +29,16 @@ def value_info(graph: GraphProto) -> Iterator[ValueInfoProto]:
 
 
 def _shape(node: NodeProto, inputs: list[Shape]) -> Shape:
+    """The shape of a node's output."""
     first = inputs[0]
     if node.op_type == "Flatten":
         return [first[0], math.prod(first[1:])]
-    if node.op_type == "Gemm":  # whose weights have a row for each output
+    if node.op_type == "Gemm":  # its weight is [out, in]
         return [first[0], inputs[1][0]]
     if node.op_type == "Conv" or node.op_type in POOLS:
-        given = {attribute.name: attribute.ints for attribute in node.attribute}
-        kernel, pads, step = given["kernel_shape"][0], given.get("pads", [0]), given.get("strides", [1])[0]
-        side = (first[2] + pads[0] + pads[-1] - kernel) // step + 1
+        attributes = {attribute.name: attribute.ints for attribute in node.attribute}
+        kernel, stride = attributes["kernel_shape"][0], attributes.get("strides", [1])[0]
+        pads = attributes.get("pads", [0])
+        side = (first[2] + pads[0] + pads[-1] - kernel) // stride + 1
         return [first[0], first[1] if node.op_type in POOLS else inputs[1][0], side, side]
-    return max(inputs, key=len)  # number by number; a constant has no axes
+    return max(inputs, key=len)  # elementwise: constants are scalars

@@ -1,5 +1,5 @@
 #!/bin/sh
-# build.sh PROGRAM.cpp ENVIRONMENT: compiles it against the OpenVINO that pip has put into the environment.
+# build.sh PROGRAM.cpp ENVIRONMENT: compiles the program against the OpenVINO that pip installed there.
 set -eu
 site=$("$2/bin/python" -c "import openvino; print(openvino.__path__[0])")
 library=$(cd "$site/libs" && ls libopenvino.so.* | head -n 1)

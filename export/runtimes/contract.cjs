@@ -1,8 +1,8 @@
-// The contract of contract.py, for programs in JavaScript.
+// The command line of contract.py, for programs in JavaScript.
 const fs = require("node:fs");
 
 exports.main = async (load, version) => {
-  const [model, images, answers, ...sizes] = process.argv.slice(2);
+  const [model, images, outputs, ...sizes] = process.argv.slice(2);
   const type = images.split(".").pop();
   const Pixels = { uint8: Uint8Array, float32: Float32Array }[type];
   const bytes = fs.readFileSync(images);
@@ -15,12 +15,12 @@ exports.main = async (load, version) => {
     start += size;
   }
 
-  const ask = await load(model);
-  for (const batch of new Map(batches.map((batch) => [batch[2][0], batch])).values()) await ask(...batch);
+  const run = await load(model);
+  for (const batch of new Map(batches.map((batch) => [batch[2][0], batch])).values()) await run(...batch);
   const begin = performance.now();
-  const found = [];
-  for (const batch of batches) found.push(Buffer.from(Float32Array.from(await ask(...batch)).buffer));
+  const results = [];
+  for (const batch of batches) results.push(Buffer.from(Float32Array.from(await run(...batch)).buffer));
   const seconds = (performance.now() - begin) / 1000;
-  fs.writeFileSync(answers, Buffer.concat(found));
+  fs.writeFileSync(outputs, Buffer.concat(results));
   console.log(JSON.stringify({ version, seconds }));
 };

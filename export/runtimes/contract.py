@@ -1,10 +1,11 @@
-"""What every program here does the same: read images, ask the network, write its answers.
+"""The command line that all programs here share: read images, run the network, write its outputs.
 
-    PROGRAM model.onnx images.uint8 answers.float32 SIZE...
+    PROGRAM model.onnx images.uint8 outputs.float32 SIZE...
 
-Images are raw bytes, uint8 or float32 as the file's name ends, `[n, 1, 28, 28]`; answers are raw float32,
-`[n, 10]`. Batches of the given sizes are cut off one after the other, the last size again until none are
-left. A batch of each size is asked for before the clock runs. Prints one line of JSON.
+Images are raw values `[n, 1, 28, 28]`, uint8 or float32 by the extension of the file; outputs are raw float32
+`[n, 10]`. The images are split into batches of the given sizes, in order; the last size repeats until no
+images are left. One batch of each size runs as a warm-up, which is not timed. The program prints one line of
+JSON with the `version` of the runtime and the `seconds` for all images.
 """
 
 import json
@@ -16,8 +17,13 @@ import numpy as np
 
 
 def main(load, version):
-    """Runs the contract for `load(path) -> ask`, where `ask(images)` gives the answers to one batch."""
-    model, images, answers, *sizes = sys.argv[1:]
+    """Runs the program.
+
+    Args:
+        load: maps the path of a model to a function from one batch of images to its outputs.
+        version: the version of the runtime.
+    """
+    model, images, outputs, *sizes = sys.argv[1:]
     pixels = np.fromfile(images, images.rpartition(".")[2]).reshape(-1, 1, 28, 28)
     batches, start = [], 0
     for size in chain(map(int, sizes), repeat(int(sizes[-1]))):
@@ -26,11 +32,11 @@ def main(load, version):
         if start >= len(pixels):
             break
 
-    ask = load(model)
+    run = load(model)
     for batch in {len(batch): batch for batch in batches}.values():
-        ask(batch)
-    begin = time.perf_counter()
-    found = [np.asarray(ask(batch), np.float32) for batch in batches]
-    seconds = time.perf_counter() - begin
-    np.concatenate(found).tofile(answers)
+        run(batch)
+    start_time = time.perf_counter()
+    results = [np.asarray(run(batch), np.float32) for batch in batches]
+    seconds = time.perf_counter() - start_time
+    np.concatenate(results).tofile(outputs)
     print(json.dumps({"version": version, "seconds": seconds}))

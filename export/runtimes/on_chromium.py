@@ -1,9 +1,9 @@
 # /// script
 # dependencies = ["playwright"]
 # ///
-"""onnxruntime-web (WASM) in Chromium, as on any page; its files are those that npm puts into NODE_PATH.
+"""onnxruntime-web (WASM) in Chromium, from the files that npm installs into NODE_PATH.
 
-The contract of contract.py.
+The command line is that of contract.py.
 """
 
 import array
@@ -17,35 +17,35 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-MODEL, IMAGES, ANSWERS, *SIZES = sys.argv[1:]
-ASK = """
+MODEL, IMAGES, OUTPUTS, *SIZES = sys.argv[1:]
+SCRIPT = """
 async ({ type, sizes }) => {
   ort.env.wasm.wasmPaths = "/onnxruntime-web/dist/";
   const session = await ort.InferenceSession.create("/model");
   const Pixels = { uint8: Uint8Array, float32: Float32Array }[type];
   const pixels = new Pixels(await (await fetch("/images")).arrayBuffer());
-  const ask = async (start, size) => {
+  const run = async (start, size) => {
     const batch = pixels.slice(784 * start, 784 * (start + size));
     const images = new ort.Tensor(type, batch, [batch.length / 784, 1, 28, 28]);
     return (await session.run({ images }))[session.outputNames[0]].data;
   };
-  for (const size of sizes) await ask(0, size);
+  for (const size of sizes) await run(0, size);
   const begin = performance.now();
-  const answers = [];
+  const outputs = [];
   for (let start = 0, index = 0; start < pixels.length / 784; index++) {
     const size = sizes[Math.min(index, sizes.length - 1)];
-    answers.push(...(await ask(start, size)));
+    outputs.push(...(await run(start, size)));
     start += size;
   }
-  return [answers, (performance.now() - begin) / 1000, ort.env.versions.web];
+  return [outputs, (performance.now() - begin) / 1000, ort.env.versions.web];
 }
 """
 
 
 class Files(SimpleHTTPRequestHandler):
     def translate_path(self, path):
-        here = {"/model": MODEL, "/images": IMAGES}
-        return here.get(path) or super().translate_path(path)
+        files = {"/model": MODEL, "/images": IMAGES}
+        return files.get(path) or super().translate_path(path)
 
     def log_message(self, *arguments):
         pass
@@ -60,10 +60,10 @@ with sync_playwright() as playwright:
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{server.server_port}/onnxruntime-web/")
     page.add_script_tag(url="/onnxruntime-web/dist/ort.wasm.min.js")
-    asked = {"type": IMAGES.rpartition(".")[2], "sizes": list(map(int, SIZES))}
-    found, seconds, version = page.evaluate(ASK, asked)
+    request = {"type": IMAGES.rpartition(".")[2], "sizes": list(map(int, SIZES))}
+    outputs, seconds, version = page.evaluate(SCRIPT, request)
     version = f"{version}, Chromium {browser.version}"
     browser.close()
-with Path(ANSWERS).open("wb") as file:
-    array.array("f", found).tofile(file)
+with Path(OUTPUTS).open("wb") as file:
+    array.array("f", outputs).tofile(file)
 print(json.dumps({"version": version, "seconds": seconds}))

@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["iree-base-compiler[onnx]", "iree-base-runtime", "numpy"]
 # ///
-"""IREE: the file is compiled to a program for this CPU."""
+"""IREE: compiles the file to a program for this CPU."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def load(path):
             extra_args=["--iree-llvmcpu-target-cpu=host"],
         )
     module = iree.runtime.load_vm_flatbuffer(program, driver="local-task")
-    return lambda images: module["mnist_jax"](images).to_host()  # the graph's name
+    return lambda images: module["mnist_jax"](images).to_host()  # the name of the graph
 
 
 main(load, version("iree-base-runtime"))

@@ -1,10 +1,10 @@
 # /// script
 # dependencies = ["MNN", "numpy"]
 # ///
-"""MNN, Alibaba's runtime: the file is converted to its own format first.
+"""MNN, Alibaba's runtime: converts the file to its own format first.
 
-By the function inside `mnnconvert`: the command itself installs further packages with the first `pip` that it
-finds, and reports its use to a server.
+Calls the function inside `mnnconvert`, because the command itself installs further packages with the first
+`pip` on the PATH and reports its use to a server.
 """
 
 import tempfile
@@ -22,16 +22,16 @@ def load(path):
         converted = str(Path(folder) / "model.mnn")
         options = {"--framework": "ONNX", "--modelFile": path, "--MNNModel": converted, "--bizCode": "mnist"}
         _tools.mnnconvert(["mnnconvert", *(part for option in options.items() for part in option)])
-        # Unless its weights are rearranged when it is loaded, a convolution is ten times less exact.
+        # Without `rearrange`, the error of a convolution is ten times larger.
         module = nn.load_module_from_file(converted, [], [], rearrange=True)
 
-    def ask(images):
+    def run(images):
         dtype = expr.uint8 if images.dtype == np.uint8 else expr.float
         value = expr.placeholder(list(images.shape), expr.NCHW, dtype)
         value.write(images)
-        return module.forward(value).read().copy()  # the memory is used again
+        return module.forward(value).read().copy()  # MNN reuses the memory
 
-    return ask
+    return run
 
 
 main(load, MNN.version())

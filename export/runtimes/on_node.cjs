@@ -5,8 +5,8 @@ const { main } = require("./contract.cjs");
 async function load(path) {
   const session = await ort.InferenceSession.create(path);
   return async (type, pixels, shape) => {
-    const answers = await session.run({ images: new ort.Tensor(type, pixels, shape) });
-    return answers[session.outputNames[0]].data;
+    const outputs = await session.run({ images: new ort.Tensor(type, pixels, shape) });
+    return outputs[session.outputNames[0]].data;
   };
 }
 

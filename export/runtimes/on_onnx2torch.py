@@ -2,13 +2,13 @@
 # requires-python = "==3.11.*"
 # dependencies = ["onnx2torch", "torch", "numpy"]
 # ///
-"""PyTorch, by onnx2torch, which makes a module of the file."""
+"""PyTorch: onnx2torch converts the file to a module."""
 
 import sys
 from importlib.metadata import version
 from unittest.mock import MagicMock
 
-# Imported for operators of object detection, which no classifier has; it seldom fits a torch for the CPU.
+# onnx2torch imports torchvision for object detection, unused here; its version seldom matches torch's.
 sys.modules["torchvision"] = sys.modules["torchvision.ops"] = MagicMock()
 
 import onnx2torch
@@ -19,11 +19,11 @@ from contract import main
 def load(path):
     module = onnx2torch.convert(path).eval()
 
-    def ask(images):
+    def run(images):
         with torch.inference_mode():
             return module(torch.from_numpy(images)).numpy()
 
-    return ask
+    return run
 
 
 main(load, f"{version('onnx2torch')}, torch {torch.__version__}")

@@ -10,11 +10,11 @@ from contract import main
 def load(path):
     network = cv2.dnn.readNetFromONNX(path)
 
-    def ask(images):
+    def run(images):
         network.setInput(images, "images")
-        return network.forward().copy()  # the next answer is written into the same memory
+        return network.forward().copy()  # OpenCV reuses the memory
 
-    return ask
+    return run
 
 
 main(load, cv2.__version__)

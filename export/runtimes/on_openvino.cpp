@@ -1,6 +1,6 @@
-// OpenVINO in C++, told to compute in float32. Headers and libraries come with the package for Python:
+// OpenVINO in C++, computing in float32. Headers and libraries come with the package for Python:
 //   g++ -std=c++17 -O2 on_openvino.cpp -I$SITE/openvino/include -L$SITE/openvino/libs -l:libopenvino.so.2641
-// The contract of contract.py.
+// The command line is that of contract.py.
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -11,7 +11,7 @@
 #include <vector>
 
 int main(int count, char** arguments) {
-  const std::string model = arguments[1], images = arguments[2], answers = arguments[3];
+  const std::string model = arguments[1], images = arguments[2], outputs = arguments[3];
   const auto type = images.substr(images.rfind('.') + 1) == "uint8" ? ov::element::u8 : ov::element::f32;
   std::ifstream file(images, std::ios::binary);
   std::vector<char> pixels{std::istreambuf_iterator<char>(file), {}};
@@ -22,24 +22,25 @@ int main(int count, char** arguments) {
                                      ov::hint::dynamic_quantization_group_size(0));
   auto request = compiled.create_infer_request();
 
-  std::vector<float> found;
-  const auto ask = [&](size_t start, size_t size) {
+  std::vector<float> results;
+  const auto run = [&](size_t start, size_t size) {
     const size_t batch = std::min(size, total - start);
     request.set_input_tensor(ov::Tensor(type, {batch, 1, 28, 28}, pixels.data() + start * bytes));
     request.infer();
-    const auto answer = request.get_output_tensor();
-    found.insert(found.end(), answer.data<float>(), answer.data<float>() + answer.get_size());
+    const auto output = request.get_output_tensor();
+    results.insert(results.end(), output.data<float>(), output.data<float>() + output.get_size());
   };
-  for (int index = 4; index < count; index++) ask(0, std::stoul(arguments[index]));
-  found.clear();
+  for (int index = 4; index < count; index++) run(0, std::stoul(arguments[index]));
+  results.clear();
   const auto begin = std::chrono::steady_clock::now();
   for (size_t start = 0, index = 4; start < total; index++) {
     const size_t size = std::stoul(arguments[std::min<size_t>(index, count - 1)]);
-    ask(start, size);
+    run(start, size);
     start += size;
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  std::ofstream(answers, std::ios::binary).write(reinterpret_cast<char*>(found.data()), found.size() * sizeof(float));
+  std::ofstream(outputs, std::ios::binary)
+      .write(reinterpret_cast<char*>(results.data()), results.size() * sizeof(float));
   std::string version = ov::get_openvino_version().buildNumber;
   version = version.substr(0, version.find('-'));
   std::cout << "{\"version\": \"" << version << "\", \"seconds\": " << seconds.count() << "}\n";

@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["onnx", "numpy"]
 # ///
-"""onnx's own evaluator: slow, and what the standard means."""
+"""onnx's own evaluator: slow, the reference implementation of the standard."""
 
 import onnx
 from contract import main

@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["tinygrad", "numpy"]
 # ///
-"""tinygrad on the CPU (it calls clang): one compiled program for each batch size."""
+"""tinygrad on the CPU (it calls clang): compiles one program per batch size."""
 
 from functools import cache
 from importlib.metadata import version

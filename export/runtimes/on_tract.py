@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["tract", "numpy"]
 # ///
-"""tract, Sonos's runtime in Rust, by its Python binding."""
+"""tract, Sonos's runtime in Rust, through its Python binding."""
 
 from importlib.metadata import version
 

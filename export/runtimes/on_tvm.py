@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["apache-tvm", "onnx", "numpy"]
 # ///
-"""Apache TVM: the file becomes a Relax program, compiled for this CPU."""
+"""Apache TVM: converts the file to a Relax program and compiles it for this CPU."""
 
 import onnx
 import tvm

@@ -6,8 +6,8 @@ const { main } = require("./contract.cjs");
 async function load(path) {
   const session = await ort.InferenceSession.create(fs.readFileSync(path), { executionProviders: ["wasm"] });
   return async (type, pixels, shape) => {
-    const answers = await session.run({ images: new ort.Tensor(type, pixels, shape) });
-    return answers[session.outputNames[0]].data;
+    const outputs = await session.run({ images: new ort.Tensor(type, pixels, shape) });
+    return outputs[session.outputNames[0]].data;
   };
 }
 

@@ -1,7 +1,7 @@
-"""The command line: each command in a file of its own, put together here.
+"""The command line: one module per command, assembled here.
 
-Whatever goes wrong on purpose ends as one line on stderr. Exit codes: 0 done, 1 a check failed,
-2 bad usage, input or environment, 130 interrupted, 141 the reader of the output has gone.
+Every expected error ends as one line on stderr. Exit codes: 0 success, 1 a check failed, 2 bad usage, input
+or environment, 130 interrupted, 141 broken pipe.
 """
 
 import os
@@ -12,10 +12,11 @@ from mnist_jax.errors import DivergenceError, MnistJaxError, NotInstalledError
 
 try:
     import typer
-except ModuleNotFoundError as error:  # installed alone, for `mnist_onnx.Classifier`
+except ModuleNotFoundError as error:  # installed without dependencies, for `mnist_onnx.Classifier`
     print(f"mnist-jax: {NotInstalledError('the command', error)}", file=sys.stderr)  # noqa: T201
     raise SystemExit(2) from None
 
+from mnist_jax._utils.process_setup import configure_process, environment_hint
 from mnist_jax.cli import (
     compare,
     ensemble,
@@ -32,19 +33,18 @@ from mnist_jax.cli import (
     verify,
     web,
 )
-from mnist_jax.cli.console import complain
-from mnist_jax.cli.process import asked_of, settle
+from mnist_jax.cli.console import print_error
 
 app = typer.Typer(
-    help="Train digit classifiers in JAX, prove them, and run them anywhere as ONNX.",
+    help="Train digit classifiers in JAX, and export them to ONNX files that are proven equal.",
     add_completion=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         print(version("mnist-jax"))  # noqa: T201
@@ -77,65 +77,72 @@ for _command in (
     app.command()(_command)
 
 
-def _came(error: typer.TyperException) -> str:
-    """What was given, where a value could not be converted, which Typer's own sentence leaves out."""
+def _invalid_value(error: typer.TyperException) -> str:
+    """Quotes a value that could not be converted; Typer's own message leaves it out."""
     cause = error.__cause__  # pydantic's
     errors = getattr(cause, "errors", None)
     return "" if errors is None else f"; got {errors()[0]['input']!r}"
 
 
-def _where_to_look(error: typer.TyperException) -> str:
+def _help_hint(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return "" if context is None else f"; see `{context.command_path} --help`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns its exit code."""
-    settle()
+    """Runs a command line.
+
+    Args:
+        arguments: the arguments after the program's name; defaults to `sys.argv`.
+
+    Returns:
+        The exit code.
+    """
+    configure_process()
     try:
         code = _run(arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        return _reader_gone()
-    except SystemExit as ending:  # Typer and Rich make one of a broken pipe, with another exit code
-        if not isinstance(ending.__context__, BrokenPipeError):
+        return _silence()
+    except SystemExit as exiting:  # Typer and Rich turn a broken pipe into one, with another exit code
+        if not isinstance(exiting.__context__, BrokenPipeError):
             raise
-        return _reader_gone()
+        return _silence()
 
 
-def _reader_gone() -> int:
-    """What is left to do when the reader of our output has gone, as `head` does: to fall silent."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _silence() -> int:
+    """Discards further output after a broken pipe, such as that of `head`; returns the exit code."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
-            os.dup2(nowhere, stream.fileno())  # where Python writes what it still holds when it ends
-    return 128 + 13  # what a shell shows for a program that SIGPIPE ended
+            os.dup2(devnull, stream.fileno())  # Python flushes its buffers there when it exits
+    return 128 + 13  # the exit code of a process killed by SIGPIPE
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
     except typer.TyperException as error:
-        if message := error.format_message():  # empty where the help has been shown; some end in a stop
-            complain(message.rstrip(".") + _came(error) + _where_to_look(error))
+        if message := error.format_message():  # empty after the help; some end in a period
+            print_error(message.rstrip(".") + _invalid_value(error) + _help_hint(error))
         return error.exit_code
     except BrokenPipeError:
         raise
     except Exception as error:
-        message, code = _explained(error)
-        complain(message)
+        message, code = _explain(error)
+        print_error(message)
         return code
     if code == 130:
-        complain("interrupted")
+        print_error("interrupted")
     return int(code or 0)
 
 
-def _explained(error: Exception) -> tuple[str, int]:
-    """The line and the exit code for what went wrong; what nobody has foreseen is raised again."""
+def _explain(error: Exception) -> tuple[str, int]:
+    """Returns the message and the exit code of an expected error; raises any other one again."""
     if isinstance(error, DivergenceError):
         return str(error), 1
-    if isinstance(error, FloatingPointError):  # of JAX's own check, where jax_debug_nans asks for it
+    if isinstance(error, FloatingPointError):  # raised by JAX under jax_debug_nans
         return f"every number must be finite; {str(error).partition('\n')[0]}", 1
     if isinstance(error, MnistJaxError):
         return str(error), 2
@@ -144,10 +151,10 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         return f"{error.filename or 'the output'} cannot be written or read: {error.strerror or error}", 2
     if isinstance(error, MemoryError):
-        said = str(error).rstrip(".") or "there is no more"
-        return f"this must fit into memory, and does not: {said}; ask for less at once", 2
-    # What JAX makes of a setting that we have not foreseen; of these two `start_jax` knows what may be.
-    if settings := asked_of("JAX", but=("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR")):
-        said = f"{type(error).__name__}: {str(error).partition('\n')[0]}"
-        return f"JAX must be able to work; {said}{settings}", 2
+        reason = str(error).rstrip(".") or "no memory left"
+        return f"data and computation must fit in memory; {reason}; reduce the batch size or the input", 2
+    # Any other error under a JAX setting may come from it; `start_jax` handles the two that are ignored here.
+    if settings := environment_hint("JAX", ignore=("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR")):
+        reason = f"{type(error).__name__}: {str(error).partition('\n')[0]}"
+        return f"JAX must be able to work; {reason}{settings}", 2
     raise error

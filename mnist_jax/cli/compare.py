@@ -5,49 +5,50 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import results
-from mnist_jax.cli import console, experiment, options
-from mnist_jax.files import write_atomic
+from mnist_jax._utils.atomic_io import write_atomic
+from mnist_jax._utils.text import percent
+from mnist_jax.cli import console, options
+from mnist_jax.runs import loading, results
 
 if TYPE_CHECKING:
-    from mnist_jax.comparison import Member, Pair
+    from mnist_jax.report.comparison import Member, Pair
 
 HEADINGS = "run", "test accuracy", "95 % interval", "test loss", "parameters", "epochs", "seconds"
 
 
 def compare(
     run_dirs: options.RunDirs,
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Where the page goes.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The HTML page to write.")] = Path(
         "compare.html"
     ),
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Put runs side by side: their scores and settings, their curves, the images on which they disagree.
+    """Compare runs: scores, settings, curves, and the images on which they disagree.
 
-    Prints a table, and writes a page that needs nothing else.
+    Prints a table, and writes a self-contained HTML page.
 
     Example: mnist-jax compare runs/first runs/second
     """
-    asked = experiment.read_together("compare", run_dirs)
+    runs = loading.read_runs("compare", run_dirs)
     out = options.page(out)
 
-    from mnist_jax.cli.process import start_jax, start_matplotlib
+    from mnist_jax._utils.process_setup import start_jax, start_matplotlib
 
     start_jax()
     start_matplotlib()
-    from mnist_jax import comparison
-    from mnist_jax.report import answers
+    from mnist_jax.report import comparison
+    from mnist_jax.report.report import answers
 
-    networks = [experiment.load_params(folder, run) for folder, run in zip(run_dirs, asked, strict=True)]
-    found = [results.read(folder, params) for folder, params in zip(run_dirs, networks, strict=True)]
-    data = experiment.load_for(asked[0], data_dir)
+    networks = [loading.load_params(folder, run) for folder, run in zip(run_dirs, runs, strict=True)]
+    scores = [results.read(folder, params) for folder, params in zip(run_dirs, networks, strict=True)]
+    data = loading.load_dataset_of(runs[0], data_dir)
     members = []
-    each = zip(run_dirs, _names(run_dirs), asked, networks, found, strict=True)
-    for folder, name, run, params, result in each:
-        given = answers(run.config.model, params, data.test.images).argmax(axis=1)
-        results.check_answers(folder, result, data.test.labels, given)
-        members.append(comparison.Member(name, run, result, given))
+    columns = zip(run_dirs, _names(run_dirs), runs, networks, scores, strict=True)
+    for folder, name, run, params, result in columns:
+        predictions = answers(run.config.model, params, data.test.images).argmax(axis=1)
+        results.check_answers(folder, result, data.test.labels, predictions)
+        members.append(comparison.Member(name, run, result, predictions))
     settings = comparison.differences(members)
     pairs = comparison.pairs(members, data.test.labels)
     write_atomic(out, comparison.page(members, data).encode())
@@ -67,7 +68,7 @@ def compare(
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """What runs are called, as far as that can be shown: by folder, or by path where two are alike."""
+    """Names runs printably: by directory name, by path where two names are equal, else numbered."""
     names = [folder.resolve().name for folder in folders]
     names = names if len(set(names)) == len(names) else list(map(str, folders))
     shown = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
@@ -83,7 +84,7 @@ def _row(member: "Member", settings: dict[str, Any]) -> dict[str, Any]:
         "interval": [low, high],
         "loss": member.results.loss,
         "n": member.results.n,
-        "parameters": member.run.config.model.parameters,
+        "parameters": member.run.config.model.num_params,
         "epochs": len(member.results.history),
         "seconds": member.results.seconds,
         "settings": settings,
@@ -96,14 +97,14 @@ def _show(members: "list[Member]", settings: list[dict[str, Any]], pairs: "list[
     table = Table(*HEADINGS, box=None)
     for member, differing in zip(members, settings, strict=True):
         row = _row(member, differing)
-        low, high = map(console.percent, row["interval"])
+        low, high = map(percent, row["interval"])
         numbers = f"{row['loss']:.4f}", f"{row['parameters']:,}", str(row["epochs"]), f"{row['seconds']:.1f}"
-        table.add_row(member.name, console.percent(row["accuracy"]), f"{low} to {high}", *numbers)
+        table.add_row(member.name, percent(row["accuracy"]), f"{low} to {high}", *numbers)
     out = console.results()
     out.print(table)
     for member, differing in zip(members, settings, strict=True):
-        words = ", ".join(f"{name} {value}" for name, value in differing.items())
-        out.print(f"{member.name}: {words or 'the same settings'}")
+        text = ", ".join(f"{name} {value}" for name, value in differing.items())
+        out.print(f"{member.name}: {text or 'identical settings'}")
     for pair in pairs:
-        alone = f"{pair.first} alone is right on {pair.first_only}, {pair.second} alone on {pair.second_only}"
-        out.print(f"{alone} (p {pair.p_value:.2g})")
+        only = f"correct only in {pair.first}: {pair.first_only}, only in {pair.second}: {pair.second_only}"
+        out.print(f"{only} (p = {pair.p_value:.2g})")

@@ -1,40 +1,38 @@
-"""What commands print: results on stdout, everything said on the way on stderr."""
+"""Output of commands: results on stdout, messages and progress on stderr."""
 
 import json
-import math
+import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-LONGEST_LINE = 2000
+from mnist_jax._utils.text import percent, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def plain(text: str) -> str:
-    """A text as one line that a terminal can show: what would steer it is spelled out, the rest cut off."""
-    shown = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}..."
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)
+    from mnist_jax.runs.directory import Run
+    from mnist_jax.runs.pipeline import RunOutcome
 
 
-def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"mnist-jax: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
+def print_error(message: str) -> None:
+    """Prints an error as one line on stderr."""
+    print(f"mnist-jax: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
 
 
-def note(message: str) -> None:
-    """A line on stderr, for what a person should know and a program should not read."""
-    print(plain(message), file=sys.stderr, flush=True)  # noqa: T201
+def print_status(message: str) -> None:
+    """Prints a line for people on stderr."""
+    print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any) -> None:
-    """A result for programs, on stdout."""
+    """Prints a JSON result on stdout."""
     print(json.dumps(value, indent=2, allow_nan=False))  # noqa: T201
 
 
 def results() -> "Console":
-    """Where tables for people go: folded to the terminal, but not in a file or a pipe."""
+    """Returns the console for tables; it wraps lines on a terminal only."""
     from rich.console import Console
 
     return Console(
@@ -42,42 +40,51 @@ def results() -> "Console":
     )
 
 
-def percent(share: float) -> str:
-    """`0.9782` as `97.82 %`."""
-    return f"{100 * share:.2f} %"
-
-
-def spread(mean: float, std: float | None) -> str:
-    """A mean and its standard deviation, where there is one, as `97.82 ± 0.05 %`."""
-    return percent(mean) if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
-
-
 def score(scores: Mapping[str, Any]) -> str:
-    """Accuracy, counts and loss in one line."""
-    right = round(scores["accuracy"] * scores["n"])
-    return f"{percent(scores['accuracy'])} ({right:,} of {scores['n']:,}), loss {scores['loss']:.4f}"
+    """Formats accuracy, counts and loss in one line."""
+    correct = round(scores["accuracy"] * scores["n"])
+    return f"{percent(scores['accuracy'])} ({correct:,} of {scores['n']:,}), loss {scores['loss']:.4f}"
 
 
 def proof(onnx: Mapping[str, Any]) -> str:
-    """A parity result in one line."""
-    exact = {"int8-static": "answers like JAX"}.get(onnx.get("precision", ""), "equals JAX")
-    verdict = exact if onnx["passed"] else "DIFFERS FROM JAX"
+    """Formats a parity result in one line."""
+    success = {"int8-static": "agrees with JAX"}.get(onnx.get("precision", ""), "equals JAX")
+    verdict = success if onnx["passed"] else "DIFFERS FROM JAX"
     largest = onnx["max_abs_difference"]
     return (
         f"{verdict}: {onnx['n']:,} images and {onnx['noise']:,} of noise, "
-        f"{onnx['disagreements']} other answers, largest difference "
+        f"{onnx['disagreements']} mismatches, max difference "
         f"{'not a number' if largest is None else f'{largest:.1e}'}"
     )
 
 
 def line(name: str, text: str) -> None:
-    """A named result, on stdout."""
-    print(f"{name:10} {plain(text)}")  # noqa: T201
+    """Prints a named result on stdout."""
+    print(f"{name:10} {printable(text)}")  # noqa: T201
 
 
-def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with None where a number is not finite, which JSON can't say."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+def print_run(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Prints a run's results on stdout."""
+    for name in ("train", "validation", "test"):
+        if scores := metrics[name]:
+            line(name, score(scores))
+    line("ONNX", proof(metrics["onnx"]))
+    line("time", f"{metrics['seconds']:.1f} s on {metrics['device']}")
+    line("data", metrics["dataset"])
+    line("run", str(folder))
+
+
+def report_status(folder: Path, run: "Run", outcome: "RunOutcome") -> None:
+    """Prints how to resume a stopped run.
+
+    Raises:
+        typer.Exit: with code 1, if the ONNX model failed its parity check.
+    """
+    import typer
+
+    done = len(outcome.history)
+    if done < run.config.epochs:
+        how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
+        print_status(f"stopped after {done} of {run.config.epochs} epochs; resume it: {how}")
+    if not outcome.parity.passed:
+        raise typer.Exit(1)

@@ -5,81 +5,95 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import results
+from mnist_jax._utils.text import finite, percent
 from mnist_jax.cli import console, options
-from mnist_jax.cli.experiment import accuracy, load_for, load_together, read_together, summary
+from mnist_jax.runs import results
+from mnist_jax.runs.loading import load_dataset_of, load_networks, read_runs
+from mnist_jax.runs.pipeline import accuracy, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mnist_jax.config.networks import Spec
+    from mnist_jax.data.datasets import Dataset
+    from mnist_jax.evaluation.evaluate import Evaluation
+    from mnist_jax.runs.directory import Run
     from mnist_jax.types import Params
 
 
 def ensemble(
     run_dirs: options.RunDirs,
-    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where the file goes.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="The ONNX file to write.")] = Path(
         "ensemble.onnx"
     ),
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Join the networks of several runs into one ONNX file, which answers with the mean of their logits.
+    """Join the networks of several runs into one ONNX file, which averages their logits.
 
-    The file is scored on the test set and proven equal to JAX first. If it is not, it is not written, and
+    The file is scored on the test set and compared with JAX first. If they differ, it is not written, and
     the exit code is 1.
 
     Example: mnist-jax ensemble runs/first runs/second runs/third --out ensemble.onnx
     """
     out = options.onnx(out)
-    asked = read_together("ensemble", run_dirs)
+    runs = read_runs("ensemble", run_dirs)
 
-    from mnist_jax.cli.process import start_jax
+    from mnist_jax._utils.process_setup import start_jax
 
     start_jax()
-    import jax
-
     import mnist_onnx
-    from mnist_jax.evaluation import evaluate
-    from mnist_jax.networks import member_name
+    from mnist_jax.config.networks import member_name
 
-    spec, params = load_together(run_dirs, asked)
-    data = load_for(asked[0], data_dir)
-    score = jax.jit(evaluate, static_argnums=0)
-    test = score(spec, params, data.test)
-    # What one of them has trained on can't be held out for all.
-    held_out = data.validation if len({run.validation_fraction for run in asked}) == 1 else None
-    validation = None if held_out is None else score(spec, params, held_out)
-    facts = {
+    spec, params = load_networks(run_dirs, runs)
+    data = load_dataset_of(runs[0], data_dir)
+    test, validation = _evaluate(spec, params, data, runs)
+    metadata = {
         "dataset": data.name,
         "dataset_sha256": data.sha256,
-        "preset": " + ".join(run.preset for run in asked),
+        "preset": " + ".join(run.preset for run in runs),
         "test_accuracy": str(accuracy(test)),
     }
-    model = mnist_onnx.to_onnx(spec, params, classes=data.classes, facts=facts)
-    proof = mnist_onnx.parity(spec, params, model, data.test.images)
-    found = {
+    model = mnist_onnx.to_onnx(spec, params, classes=data.classes, metadata=metadata)
+    parity = mnist_onnx.check_parity(spec, params, model, data.test.images)
+    result = {
         "file": str(out),
         "dataset": data.name,
         "members": [
             {"run": str(folder), **_accuracies(folder, params[member_name(index)])}
             for index, folder in enumerate(run_dirs)
         ],
-        "parameters": spec.parameters,
+        "parameters": spec.num_params,
         "validation": None if validation is None else summary(validation),
         "test": {**summary(test), "confusion": test.confusion.tolist()},
-        "onnx": console.finite(proof._asdict()),
+        "onnx": finite(parity._asdict()),
     }
-    if proof.passed:
+    if parity.passed:
         mnist_onnx.save(model, out)
     if as_json:
-        console.print_json(found)
+        console.print_json(result)
     else:
-        _show(found)
-    if not proof.passed:
-        console.complain("nothing was written: the file does not answer as it must")
+        _show(result)
+    if not parity.passed:
+        console.print_error("the file must pass the parity check; it did not, and was not written")
         raise typer.Exit(1)
 
 
+def _evaluate(
+    spec: "Spec", params: "Params", data: "Dataset", runs: "Sequence[Run]"
+) -> "tuple[Evaluation, Evaluation | None]":
+    """Evaluates on the test set, and on the validation set if no member was trained on it."""
+    from mnist_jax.evaluation.evaluate import evaluate_jit
+
+    test = evaluate_jit(spec, params, data.test)
+    same_split = len({run.validation_fraction for run in runs}) == 1
+    if data.validation is None or not same_split:
+        return test, None
+    return test, evaluate_jit(spec, params, data.validation)
+
+
 def _accuracies(folder: Path, params: "Params") -> dict[str, float | None]:
-    """What a run says of its own network; None if it was not finished or has no such set."""
+    """Reads a run's own accuracies; None where it is unfinished or has no such set."""
     from mnist_jax.errors import RunError
 
     try:
@@ -96,14 +110,14 @@ def _accuracy(scores: Any) -> float | None:
         return None
 
 
-def _show(found: dict[str, Any]) -> None:
-    for member in found["members"]:
-        alone = "" if member["test"] is None else f": test {console.percent(member['test'])}"
-        console.line("member", f"{member['run']}{alone}")
+def _show(result: dict[str, Any]) -> None:
+    for member in result["members"]:
+        score = "" if member["test"] is None else f": test {percent(member['test'])}"
+        console.line("member", f"{member['run']}{score}")
     for name in ("validation", "test"):
-        if scores := found[name]:
+        if scores := result[name]:
             console.line(name, console.score(scores))
-    console.line("ONNX", console.proof(found["onnx"]))
-    console.line("data", found["dataset"])
-    if found["onnx"]["passed"]:
-        console.line("file", found["file"])
+    console.line("ONNX", console.proof(result["onnx"]))
+    console.line("data", result["dataset"])
+    if result["onnx"]["passed"]:
+        console.line("file", result["file"])

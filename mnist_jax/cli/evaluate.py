@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import runs
 from mnist_jax.cli import console, options
-from mnist_jax.cli.experiment import summary
+from mnist_jax.runs import directory
+from mnist_jax.runs.pipeline import summary
 
 
 def evaluate(
@@ -18,49 +18,47 @@ def evaluate(
 
     Example: mnist-jax evaluate runs/my-run --json
     """
-    run = runs.read(run_dir)
+    run = directory.read(run_dir)
 
-    from mnist_jax.cli.process import start_jax
+    from mnist_jax._utils.process_setup import start_jax
 
     start_jax()
-    import jax
-
-    from mnist_jax import evaluation
-    from mnist_jax.cli.experiment import load_for, load_params
-    from mnist_jax.datasets import load
-    from mnist_jax.metrics import class_scores
+    from mnist_jax.data.datasets import load
+    from mnist_jax.evaluation.evaluate import evaluate_jit
+    from mnist_jax.evaluation.metrics import class_scores
+    from mnist_jax.runs.loading import load_dataset_of, load_params
 
     params = load_params(run_dir, run)
-    data = load_for(run, data_dir) if dataset is None else load(dataset, data_dir)
-    result = jax.jit(evaluation.evaluate, static_argnums=0)(run.config.model, params, data.test)
-    scores = class_scores(result.confusion)
-    found = {
+    data = load_dataset_of(run, data_dir) if dataset is None else load(dataset, data_dir)
+    evaluation = evaluate_jit(run.config.model, params, data.test)
+    scores = class_scores(evaluation.confusion)
+    result = {
         "dataset": data.name,
-        **summary(result),
-        "confusion": result.confusion.tolist(),
+        **summary(evaluation),
+        "confusion": evaluation.confusion.tolist(),
         "classes": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f)}
             for name, p, r, f in zip(data.classes, *scores, strict=True)
         },
     }
     if as_json:
-        console.print_json(found)
+        console.print_json(result)
     else:
-        _show(run_dir, found)
+        _show(run_dir, result)
 
 
-def _show(run_dir: Path, found: dict[str, Any]) -> None:
+def _show(run_dir: Path, result: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    names = list(found["classes"])
-    table = Table(title="Row: true class; column: answer", box=None, title_justify="left")
+    names = list(result["classes"])
+    table = Table(title="Rows: true class; columns: prediction", box=None, title_justify="left")
     for heading in ("", *names, "prec.", "recall", "F1"):
         table.add_column(heading, justify="right")
-    for index, (name, row) in enumerate(zip(names, found["confusion"], strict=True)):
+    for index, (name, row) in enumerate(zip(names, result["confusion"], strict=True)):
         counts = [Text(str(n or "·"), "bold" if i == index else "") for i, n in enumerate(row)]
-        scores = [f"{score:.4f}" for score in found["classes"][name].values()]
+        scores = [f"{score:.4f}" for score in result["classes"][name].values()]
         table.add_row(name, *counts, *scores)
     out = console.results()
-    out.print(f"{run_dir} on {found['dataset']}'s test set: {console.score(found)}\n")
+    out.print(f"{run_dir} on the test set of {result['dataset']}: {console.score(result)}\n")
     out.print(table)

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands, and parsers of their values."""
 
 import os
 from dataclasses import fields
@@ -7,21 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_jax import folders
-from mnist_jax.deformations import Deformation
+from mnist_jax.config.deformation import Deformation
+from mnist_jax.config.optimizers import Optimizer, Schedule
+from mnist_jax.config.training import check_fraction
+from mnist_jax.config.validation import Option, check_choice
+from mnist_jax.data import folders
+from mnist_jax.data.registry import DATASETS
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.optimizers import Optimizer, Schedule
-from mnist_jax.pages import GENERATOR
-from mnist_jax.runs import CONFIG, MODEL
-from mnist_jax.settings import Option, check_one_of
-from mnist_jax.sources import DATASETS
-from mnist_jax.specs import check_fraction
+from mnist_jax.report.html import GENERATOR
+from mnist_jax.runs.directory import CONFIG, MODEL
 
 
-# Called while the command line is read, so that a mistake is told at once, before JAX is imported.
+# Callbacks run while the command line is parsed, so that mistakes are reported before JAX is imported.
 def _check_dataset(name: str | None) -> str | None:
     if name is not None:
-        check_one_of("data set", name, DATASETS)
+        check_choice("data set", name, DATASETS)
     return name
 
 
@@ -32,16 +32,18 @@ def _check_data_dir(folder: Path | None) -> Path | None:
 
 
 RunDir = Annotated[
-    Path, typer.Argument(metavar="RUN_DIR", help="A directory that `train` wrote.", show_default=False)
+    Path, typer.Argument(metavar="RUN_DIR", help="A run directory, written by `train`.", show_default=False)
 ]
 RunDirs = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN_DIR...", help="Directories that `train` wrote.", show_default=False),
+    typer.Argument(metavar="RUN_DIR...", help="Run directories, written by `train`.", show_default=False),
 ]
 RunOrFile = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN_DIR|FILE.onnx", help="A run, or an ONNX file that one wrote.", show_default=False
+        metavar="RUN_DIR|FILE.onnx",
+        help="A run directory, or an ONNX file exported from one.",
+        show_default=False,
     ),
 ]
 DataDir = Annotated[
@@ -49,8 +51,7 @@ DataDir = Annotated[
     typer.Option(
         metavar="DIR",
         callback=_check_data_dir,
-        help="Folder with the data: the official files, torchvision's or Keras's. "
-        "(default: $MNIST_JAX_DATA_DIR)",
+        help="Folder with the data: official, torchvision or Keras files. (default: $MNIST_JAX_DATA_DIR)",
         show_default=False,
     ),
 ]
@@ -59,7 +60,7 @@ DatasetName = Annotated[
     typer.Option(
         metavar="D",
         callback=_check_dataset,
-        help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits where it can't be had)",
+        help="mnist, fashion_mnist, kmnist or digits. (default: mnist, or digits if unavailable)",
         show_default=False,
     ),
 ]
@@ -68,52 +69,59 @@ TestSetName = Annotated[
     typer.Option(
         metavar="D",
         callback=_check_dataset,
-        help="Whose test set. (default: the run's own)",
+        help="Data set to test on. (default: the run's)",
         show_default=False,
     ),
 ]
 PresetName = Annotated[
-    str, typer.Option("--preset", metavar="P", help="A recipe; `mnist-jax presets` lists them.")
+    str, typer.Option("--preset", metavar="P", help="A preset; `mnist-jax presets` lists them.")
 ]
 ToChooseBy = Annotated[
-    float, typer.Option(metavar="X", help="Held out of the training set, at its end, to choose by.")
+    float, typer.Option(metavar="X", help="Fraction of the training set held out for model selection.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def check_to_choose_by(validation_fraction: float) -> None:
-    """Checks that there is something to choose by.
+    """Checks that a validation set exists for model selection.
 
     Raises:
-        SpecError: nothing is held out, or everything.
+        SpecError: the fraction is 0, or not below 1.
     """
     check_fraction(validation_fraction)
     if not validation_fraction:
-        raise SpecError("--validation-fraction must be above 0, since the best is chosen by it; got 0")
+        raise SpecError("--validation-fraction must be above 0, for model selection; got 0")
 
 
 def check_file(path: Path, *suffixes: str) -> None:
-    """Checks that a file can be written, and that its name ends in one of these.
+    """Checks that a file is writable, and has one of these suffixes.
 
     Raises:
-        RunError: it can't, or ends otherwise.
+        RunError: it is not, or has another suffix.
     """
     if path.suffix not in suffixes:
         raise RunError(f"--out must name a {' or a '.join(suffixes)} file; got {path}")
     if path.is_dir() or not path.parent.is_dir():
         raise RunError(f"--out must name a file in a directory that exists; got {path}")
     if not os.access(path.parent, os.W_OK):
-        raise RunError(f"--out must name a file in a directory that can be written; got {path}")
+        raise RunError(f"--out must name a file in a writable directory; got {path}")
 
 
 def onnx(path: Path, run_dir: Path | None = None) -> Path:
-    """Where an ONNX file is to be written: at once, so that no work is done in vain.
+    """Checks the path of an ONNX file before any work is done.
+
+    Args:
+        path: the file to write.
+        run_dir: the run whose own model.onnx it may be.
+
+    Returns:
+        The path.
 
     Raises:
-        RunError: it can't be; or it is the file of another run than `run_dir`.
-        ModelError: the .json beside it is somebody else's.
+        RunError: it is not writable, or is another run's model.onnx.
+        ModelError: the .json file beside it was not written by mnist-jax.
     """
-    from mnist_onnx.storage import check_free
+    from mnist_onnx.io import check_free
 
     check_file(path, ".onnx")
     own = run_dir is not None and path.parent.resolve() == run_dir.resolve()
@@ -124,14 +132,20 @@ def onnx(path: Path, run_dir: Path | None = None) -> Path:
 
 
 def page(path: Path) -> Path:
-    """Where an HTML page is to be written: at once, so that no work is done in vain.
+    """Checks the path of an HTML page before any work is done.
+
+    Args:
+        path: the page to write.
+
+    Returns:
+        The path.
 
     Raises:
-        RunError: it can't be, or somebody else's file is there.
+        RunError: it is not writable, or an existing file is not a page of mnist-jax.
     """
     check_file(path, ".html")
     if path.is_symlink() or path.exists():
-        ours = path.is_file()  # and no pipe, which would keep us waiting
+        ours = path.is_file()  # opening a pipe would block
         if ours:
             with path.open("rb") as file:
                 ours = GENERATOR in file.read(1000)
@@ -141,10 +155,14 @@ def page(path: Path) -> Path:
 
 
 def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:
-    """`sgd:momentum=0.9,nesterov=true` as an optimiser, or the like as a schedule.
+    """Parses an optimizer, such as `sgd:momentum=0.9,nesterov=true`, or a schedule.
+
+    Args:
+        kind: the class to create.
+        text: the option's value.
 
     Raises:
-        SpecError: it is none.
+        SpecError: the text or a value is invalid.
     """
     name, colon, rest = text.partition(":")
     form = f"{kind.__name__.lower()} must be a name, or NAME:OPTION=VALUE,OPTION=VALUE"
@@ -152,29 +170,28 @@ def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:
 
 
 def deformation(text: str) -> Deformation:
-    """`rotate=15,elastic=34` as a deformation; `none` is one that changes nothing.
+    """Parses a deformation, such as `rotate=15,elastic_alpha=34`; `none` changes nothing.
 
     Raises:
-        SpecError: it is none.
+        SpecError: the text or a value is invalid.
     """
     known = [field.name for field in fields(Deformation)]
     form = f"deformation must be none, or NAME=VALUE,NAME=VALUE with names among {', '.join(known)}"
-    given = {} if text == "none" else _pairs(text, form, text)
-    if not set(given) <= set(known):
+    amounts: dict[str, Any] = {} if text == "none" else _pairs(text, form, text)
+    if not set(amounts) <= set(known):
         raise SpecError(f"{form}; got {text!r}")
-    amounts: dict[str, Any] = given
     return Deformation(**amounts)
 
 
 def _pairs(text: str, form: str, whole: str) -> dict[str, Option | str]:
-    """`momentum=0.9,nesterov=true` as a mapping; `form` says what must hold of the `whole` that came."""
+    """Parses `momentum=0.9,nesterov=true`; `form` says what must hold of `whole`, for the message."""
     pairs = [pair.split("=") for pair in text.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise SpecError(f"{form}; got {whole!r}")
-    given = [option for option, _ in pairs]
-    if len(set(given)) < len(given):
-        raise SpecError(f"each option must be given once; got {whole!r}")
-    return {option: _value(value) for option, value in pairs}
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise SpecError(f"each option must be given only once; got {whole!r}")
+    return {name: _value(value) for name, value in pairs}
 
 
 def _value(text: str) -> Option | str:
@@ -183,4 +200,4 @@ def _value(text: str) -> Option | str:
     try:
         return tuple(map(float, text.split("/"))) if "/" in text else float(text)
     except ValueError:
-        return text  # is refused, with its name, where the option's kind is known
+        return text  # the option's own check rejects it, with its name

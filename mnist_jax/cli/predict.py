@@ -9,19 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from mnist_jax import runs
+from mnist_jax._utils.text import percent, printable
 from mnist_jax.cli import console, options
 from mnist_jax.errors import ImageError
+from mnist_jax.runs import directory
 
 if TYPE_CHECKING:
     import numpy as np
 
-LARGEST_STDIN = 2**30  # bytes, 1.3 million pictures
+LARGEST_STDIN = 2**30  # bytes; 1.3 million images
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 class Answer(NamedTuple):
-    """What became of one picture: an answer, or the reason why there is none."""
+    """The result for one picture: a prediction or an error.
+
+    Attributes:
+        name: file name, or index in stdin.
+        prepared: the network's input, uint8 `[28, 28]`; None after an error.
+        probabilities: one per class; empty after an error.
+        label: the predicted class; empty after an error.
+        error: why there is no prediction; empty otherwise.
+    """
 
     name: str
     prepared: "np.ndarray | None"
@@ -37,37 +46,37 @@ def predict(
         typer.Argument(metavar="IMAGE...", help="PNG, JPEG, WebP or BMP files, or folders of them."),
     ] = None,
     stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read uint8 arrays of 28x28, raw or .npy, as MNIST's are.")
+        bool, typer.Option("--stdin", help="Read 28x28 uint8 arrays, raw or .npy, white on black.")
     ] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the 28x28 that the network sees.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the network's 28x28 input.")] = False,
     save_prepared: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the 28x28 of one picture as a PNG.")
+        Path | None, typer.Option(metavar="FILE", help="Write the network's 28x28 input as PNG.")
     ] = None,
     input_range: Annotated[
         str | None,
         typer.Option(
             metavar="LOW..HIGH",
-            help="For somebody else's file: what it takes for black and for white, such as 0..1.",
+            help="For other ONNX files: input values of black and white, such as 0..1.",
         ),
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print a line per picture, for spreadsheets.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per picture.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Say which digit a picture shows: your own handwriting, on any paper, of any size.
+    """Classify pictures of handwritten digits, of any size and on any paper.
 
-    Each picture is prepared as MNIST's were. One that is damaged, blank, or shows several digits gets a
-    reason in place of an answer, and exit code 2.
+    Each picture is preprocessed as MNIST was. For one that is damaged, blank, or shows several digits, an
+    error is printed, and the exit code is 2.
 
     Example: mnist-jax predict runs/my-run photo.jpg --show
     """
     if bool(pictures) == stdin:
-        came = f"{len(pictures)} pictures and --stdin" if pictures else "neither"
-        raise ImageError(f"predict needs, after the model ({model}), pictures or --stdin; got {came}")
+        got = f"{len(pictures)} pictures and --stdin" if pictures else "neither"
+        raise ImageError(f"predict needs, after the model ({model}), pictures or --stdin; got {got}")
     if save_prepared is not None and save_prepared.suffix.lower() != ".png":
         raise ImageError(f"--save-prepared must name a .png file; got {save_prepared}")
     from mnist_onnx import Classifier
 
-    classifier = Classifier(model / runs.MODEL if model.is_dir() else model, input_range=input_range)
+    classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
     prepared = list(_from_stdin() if stdin else _from_files(pictures or []))
     answers = list(_answer(classifier, prepared))
     if save_prepared is not None:
@@ -84,8 +93,8 @@ def predict(
 
 
 def _from_files(paths: list[Path]) -> Iterator[tuple[str, Any]]:
-    """Each picture's name, with its 28x28 or the error that stands in for it."""
-    from mnist_jax.prepare import prepare, read
+    """Yields each picture's name, and its 28x28 array or the error that it caused."""
+    from mnist_jax.data.preprocess import prepare, read
 
     for path in paths:
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
@@ -99,50 +108,50 @@ def _from_files(paths: list[Path]) -> Iterator[tuple[str, Any]]:
 
 
 def _from_stdin() -> Iterator[tuple[str, Any]]:
-    """28x28 arrays from stdin, as they are."""
+    """Yields 28x28 arrays from stdin, without preprocessing."""
     import numpy as np
 
     data = sys.stdin.buffer.read(LARGEST_STDIN + 1)
     if len(data) > LARGEST_STDIN:
-        raise ImageError(f"stdin must hold at most {LARGEST_STDIN:,} bytes; got more; send fewer at once")
+        raise ImageError(f"stdin must hold at most {LARGEST_STDIN:,} bytes; got more; send fewer images")
     if data.startswith(b"\x93NUMPY"):
-        array = _array_of(data)
+        array = _parse_npy(data)
     elif not data or len(data) % 784:
-        raise ImageError(f"stdin must be a .npy file, or 784 bytes for each picture; got {len(data):,} bytes")
+        raise ImageError(f"stdin must be a .npy file, or 784 bytes per image; got {len(data):,} bytes")
     else:
         array = np.frombuffer(data, np.uint8).reshape(-1, 28, 28)
     for index, picture in enumerate(array.reshape(-1, 28, 28)):
         yield f"stdin[{index}]", picture
 
 
-def _array_of(data: bytes) -> "np.ndarray":
-    """The pictures in the bytes of a .npy file: a view, so that its header alone takes no memory.
+def _parse_npy(data: bytes) -> "np.ndarray":
+    """Returns the images of a .npy file, as a view, so that a forged header cannot exhaust the memory.
 
     Raises:
-        ImageError: it is not whole, or holds something else.
+        ImageError: it is truncated, or holds other data.
     """
     import numpy as np
 
-    from mnist_jax import npy
+    from mnist_jax.data.formats import npy
 
     try:
         header = npy.read_header(data)
     except ValueError as error:
-        raise ImageError(f"stdin must be a whole .npy file of numbers; {error}") from None
+        raise ImageError(f"stdin must be a complete .npy file of numbers; {error}") from None
     shape = header.shape
     if header.dtype != np.uint8 or len(shape) not in (2, 3) or shape[-2:] != (28, 28):
         raise ImageError(f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {header.dtype} {list(shape)}")
-    came, announced = len(data) - header.offset, math.prod(shape)
-    if came != announced:
+    size, expected = len(data) - header.offset, math.prod(shape)
+    if size != expected:
         raise ImageError(
-            f"stdin must be a whole .npy file of numbers, {announced:,} bytes by its header; got {came:,}"
+            f"stdin must be a complete .npy file of numbers, {expected:,} bytes by its header; got {size:,}"
         )
     values = np.frombuffer(data, np.uint8, offset=header.offset)
     return values.reshape(shape, order="F" if header.by_columns else "C")
 
 
 def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer]:
-    """Asks the network once, for all pictures that there are."""
+    """Runs the network once, on all pictures without an error."""
     import numpy as np
 
     good = [picture for _, picture in prepared if not isinstance(picture, ImageError)]
@@ -168,34 +177,34 @@ def _print_csv(answers: list[Answer], labels: list[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["picture", "label", "probability", *labels, "error"])
     for answer in answers:
-        numbers = [f"{number:.6f}" for number in answer.probabilities] or [""] * len(labels)
-        writer.writerow([answer.name, answer.label, max(numbers), *numbers, answer.error])
+        columns = [f"{value:.6f}" for value in answer.probabilities] or [""] * len(labels)
+        writer.writerow([answer.name, answer.label, max(columns), *columns, answer.error])
 
 
 def _print(answer: Answer, labels: list[str], show: bool) -> None:
     if answer.error:
-        named = answer.error.startswith(answer.name)  # as what cannot be read is
-        console.complain(answer.error if named else f"{answer.name}: {answer.error}")
+        named = answer.error.startswith(answer.name)  # messages about unreadable files do
+        console.print_error(answer.error if named else f"{answer.name}: {answer.error}")
         return
     ranked = sorted(zip(answer.probabilities, labels, strict=True), reverse=True)
-    others = ", ".join(f"{label} {console.percent(share)}" for share, label in ranked[1:3])
-    print(f"{console.plain(answer.name)}: {answer.label} ({console.percent(ranked[0][0])}; then {others})")  # noqa: T201
+    others = ", ".join(f"{label} {percent(share)}" for share, label in ranked[1:3])
+    print(f"{printable(answer.name)}: {answer.label} ({percent(ranked[0][0])}; then {others})")  # noqa: T201
     if show and answer.prepared is not None:
         print(_shades(answer.prepared))  # noqa: T201
 
 
 def _shades(picture: "np.ndarray") -> str:
-    """A 28x28 picture as text, in five shades, each pixel two characters wide."""
+    """Draws a 28x28 image as text, in five shades, each pixel two characters wide."""
     return "\n".join("".join(2 * " ░▒▓█"[pixel * 5 // 256] for pixel in row) for row in picture.tolist())
 
 
 def _save(path: Path, answers: list[Answer]) -> None:
     if len(answers) != 1:
-        raise ImageError(f"--save-prepared takes one picture; got {len(answers)}")
+        raise ImageError(f"--save-prepared takes exactly one picture; got {len(answers)}")
     if answers[0].prepared is not None:
         from PIL import Image
 
-        from mnist_jax.files import write_atomic
+        from mnist_jax._utils.atomic_io import write_atomic
 
         buffer = io.BytesIO()
         Image.fromarray(answers[0].prepared).save(buffer, "PNG")

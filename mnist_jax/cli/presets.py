@@ -1,14 +1,14 @@
 """`mnist-jax presets`."""
 
 from mnist_jax.cli import console, options
-from mnist_jax.presets import DEFAULT_PRESET, PRESETS
-from mnist_jax.specs import to_json
+from mnist_jax.config.presets import DEFAULT_PRESET, PRESETS
+from mnist_jax.config.serialization import to_json
 
-HEADINGS = "network", "parameters", "epochs", "batch", "deformed", "adversarial", "held out", "claimed"
+HEADINGS = "network", "parameters", "epochs", "batch", "deformed", "FGSM", "validation", "claimed"
 
 
 def presets(as_json: options.Json = False) -> None:
-    """List the recipes.
+    """List the presets: named networks with their training settings.
 
     Example: mnist-jax presets --json
     """
@@ -17,8 +17,8 @@ def presets(as_json: options.Json = False) -> None:
             {
                 name: {
                     **to_json(preset.config),
-                    "hyper": preset.hyper._asdict(),
-                    "parameters": preset.config.model.parameters,
+                    "hyperparams": preset.hyperparams._asdict(),
+                    "parameters": preset.config.model.num_params,
                     "validation_fraction": preset.validation_fraction,
                     "claim": preset.claim,
                 }
@@ -35,14 +35,14 @@ def presets(as_json: options.Json = False) -> None:
         table.add_row(
             f"{name} *" if name == DEFAULT_PRESET else name,
             str(config.model),
-            f"{config.model.parameters:,}",
+            f"{config.model.num_params:,}",
             str(config.epochs),
             str(config.batch_size),
             "-" if config.deformation is None else "yes",
-            f"{config.adversarial:g}" if config.adversarial else "-",
+            f"{config.fgsm_epsilon:g}" if config.fgsm_epsilon else "-",
             f"{preset.validation_fraction:.0%}",
             preset.claim or "-",
         )
     out = console.results()
     out.print(table)
-    out.print("\n * used where none is named")
+    out.print("\n * default")

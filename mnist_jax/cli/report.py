@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_jax import results, runs, swept
+from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax.cli import options
+from mnist_jax.config.presets import PRESETS
 from mnist_jax.errors import RunError
-from mnist_jax.files import write_atomic
-from mnist_jax.presets import PRESETS
+from mnist_jax.runs import directory, results, sweep_results
 
 if TYPE_CHECKING:
-    from mnist_jax.datasets import Dataset
+    from mnist_jax.data.datasets import Dataset
 
 NAME = "report.html"
 
@@ -24,69 +24,80 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.html", help=f"Where to write it. (default: RUN_DIR/{NAME})", show_default=False
+            metavar="FILE.html", help=f"The HTML page to write. (default: RUN_DIR/{NAME})", show_default=False
         ),
     ] = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Write a page with everything there is to see of a run: curves, mistakes, what the network looks at.
+    """Write an HTML report of a run: curves, confusion, mistakes, saliency, robustness, calibration.
 
-    It is one HTML file that needs nothing else, neither a network nor another file.
+    The page is one self-contained file; it loads nothing from the network.
 
     Example: mnist-jax report runs/my-run
     """
-    run = runs.read(run_dir)
+    run = directory.read(run_dir)
     out = options.page(out or run_dir / NAME)
 
-    from mnist_jax.cli.process import start_jax, start_matplotlib
+    from mnist_jax._utils.process_setup import start_jax, start_matplotlib
 
     start_jax()
     start_matplotlib()
-    from mnist_jax.cli.experiment import load_for
+    from mnist_jax.runs.loading import load_dataset_of
 
-    write(run_dir, run, load_for(run, data_dir), out)
+    write(run_dir, run, load_dataset_of(run, data_dir), out)
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")  # noqa: T201
 
 
-def write(folder: Path, run: runs.Run, data: "Dataset", out: Path) -> None:
+def write(folder: Path, run: directory.Run, data: "Dataset", out: Path) -> None:
     """Writes the report of a finished run.
 
+    Args:
+        folder: the run directory.
+        run: its configuration.
+        data: its data set.
+        out: the page to write.
+
     Raises:
-        RunError: it is not finished, its scores are another network's, or a file of it is damaged.
-        CheckpointError: the checkpoint is.
-        ModelError: its model.json describes another file than model.onnx.
+        RunError: the run is not finished, its scores belong to another network, or a file is damaged.
+        CheckpointError: the checkpoint is damaged, or belongs to another run.
+        ModelError: model.json does not describe model.onnx.
     """
-    from mnist_jax.cli.experiment import load_params
+    from mnist_jax.runs.loading import load_params
 
     params = load_params(folder, run)
-    found = results.read(folder, params)
-    model = folder / runs.MODEL
+    scores = results.read(folder, params)
+    model = folder / directory.MODEL
     if not model.is_file():
-        raise RunError(f"{folder} must hold the run's {runs.MODEL}; there is none")
+        raise RunError(f"{folder} must hold the run's {directory.MODEL}; it does not exist")
 
-    from mnist_jax import report as page
-    from mnist_onnx.sessions import read_bytes
+    from mnist_jax.report import report as page
+    from mnist_onnx.session import read_bytes
 
     onnx_bytes = len(read_bytes(str(model)))
     probabilities = page.answers(run.config.model, params, data.test.images)
-    results.check_answers(folder, found, data.test.labels, probabilities.argmax(axis=1))
+    results.check_answers(folder, scores, data.test.labels, probabilities.argmax(axis=1))
     html = page.report(
         run,
-        found,
+        scores,
         params,
         data,
         probabilities,
-        command=command(run, len(found.history)),
+        command=command(run, len(scores.history)),
         onnx_bytes=onnx_bytes,
-        swept=swept.read_sweep(folder),
+        swept=sweep_results.read_sweep_table(folder),
     )
     write_atomic(out, html.encode())
 
 
-def command(run: runs.Run, epochs: int) -> str:
-    """What repeats a run of so many epochs; empty where the command line can't.
+def command(run: directory.Run, epochs: int) -> str:
+    """Returns the command that repeats a run, or nothing where there is none.
 
-    It can't make a network that is no preset's, nor stop where a schedule is spread over more.
+    There is none for networks that are not a preset's, and for runs that were stopped before the end of a
+    schedule.
+
+    Args:
+        run: the run's configuration.
+        epochs: number of epochs that it trained.
     """
     recipe = PRESETS.get(run.preset)
     stopped = epochs != run.config.epochs
@@ -97,17 +108,20 @@ def command(run: runs.Run, epochs: int) -> str:
     ):
         return ""
     run = replace(run, config=replace(run.config, epochs=epochs))
-    keys = [] if run.prng_impl == runs.PRNG_IMPLS[0] else [f"JAX_DEFAULT_PRNG_IMPL={run.prng_impl}"]
+    keys = [] if run.prng_impl == directory.PRNG_IMPLS[0] else [f"JAX_DEFAULT_PRNG_IMPL={run.prng_impl}"]
     words = [*keys, "mnist-jax", "train", "--preset", run.preset, "--dataset", run.dataset]
     settings = [
         *((field.name, recipe.config, run.config) for field in fields(run.config) if field.name != "model"),
-        *((name, recipe.hyper_with(run.config.optimizer), run.hyper) for name in run.hyper._fields),
+        *(
+            (name, recipe.hyperparams_for(run.config.optimizer), run.hyperparams)
+            for name in run.hyperparams._fields
+        ),
         ("validation_fraction", recipe, run),
     ]
-    for name, usual, used in settings:
+    for name, defaults, used in settings:
         value = getattr(used, name)
-        if value != getattr(usual, name):
-            if value is None:  # for which there are no words
+        if value != getattr(defaults, name):
+            if value is None:  # no option can express it
                 return ""
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--seed", str(run.seed)])

@@ -1,4 +1,4 @@
-"""`mnist-jax reproduce`: what was claimed, and what comes out."""
+"""`mnist-jax reproduce`: claimed against measured accuracy."""
 
 import statistics
 import time
@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import machine, runs
-from mnist_jax.cli import console, experiment, options
-from mnist_jax.cli.process import default_prng_impl, start_jax
-from mnist_jax.files import write_atomic
-from mnist_jax.presets import PRESETS, preset
-from mnist_jax.settings import check_whole
-from mnist_jax.specs import to_json
+from mnist_jax._utils.atomic_io import write_atomic
+from mnist_jax._utils.process_setup import default_prng_impl, start_jax
+from mnist_jax._utils.text import finite, markdown_table, mean_and_std, percent
+from mnist_jax.cli import console, options
+from mnist_jax.config.presets import PRESETS, preset
+from mnist_jax.config.serialization import to_json
+from mnist_jax.config.validation import check_positive_int
+from mnist_jax.runs import directory, pipeline, provenance
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mnist_jax.datasets import Dataset
+    from mnist_jax.data.datasets import Dataset
 
-FORMAT = 1
+FORMAT = 2
 HEADINGS = (
     "preset",
     "network",
@@ -37,13 +38,13 @@ HEADINGS = (
 
 
 def reproduce(
-    seeds: Annotated[int, typer.Option(metavar="N", help="Networks per preset: seeds 0 to N-1.")] = 5,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds per preset: 0 to N-1.")] = 5,
     preset_names: Annotated[
         list[str] | None,
         typer.Option(
             "--preset",
             metavar="P",
-            help="One preset; may be repeated. (default: all with a claim)",
+            help="A preset; may be repeated. (default: all with a claim)",
             show_default=False,
         ),
     ] = None,
@@ -58,26 +59,26 @@ def reproduce(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train presets exactly as their rows say, on MNIST, and compare with what is claimed for them.
+    """Train presets on MNIST with several seeds, and compare with their claimed accuracies.
 
-    Ends with exit code 1 if an ONNX file differs from JAX. A claim that is not met is a result.
+    Exits with code 1 if an ONNX file differs from JAX. A claim that is not met is a result, not an error.
 
     Example: mnist-jax reproduce --seeds 5 --out table.md --out table.json
     """
-    check_whole("seeds", seeds)
+    check_positive_int("seeds", seeds)
     claiming = [name for name, recipe in PRESETS.items() if recipe.claim]
     recipes = {name: preset(name) for name in preset_names or claiming}
     for path in out or []:
         options.check_file(path, ".json", ".md")
 
     start_jax()
-    from mnist_jax.datasets import load
+    from mnist_jax.data.datasets import load
 
     result: dict[str, Any] = {
         "format": FORMAT,
         "date": time.strftime("%Y-%m-%d"),
-        "device": machine.device(),
-        "versions": machine.versions(),
+        "device": provenance.device(),
+        "versions": provenance.versions(),
         "presets": [],
     }
     for name, recipe in recipes.items():
@@ -85,7 +86,7 @@ def reproduce(
         networks = _networks(name, data, seeds)
         result |= {"dataset": data.name, "dataset_sha256": data.sha256}
         result["presets"].append(_row(name, networks))
-        for path in out or []:  # after each preset, so that what is measured is not lost
+        for path in out or []:  # after each preset, so that no measurement is lost
             text = _markdown(result) if path.suffix == ".md" else _json(result)
             write_atomic(path, text.encode())
     if as_json:
@@ -98,39 +99,39 @@ def reproduce(
 
 
 def _networks(name: str, data: "Dataset", seeds: int) -> list[dict[str, Any]]:
-    """The figures of networks from seeds 0 on."""
+    """Trains a preset with seeds from 0, and returns each network's results."""
     recipe = PRESETS[name]
-    facts = data.name, data.sha256, recipe.validation_fraction, default_prng_impl()
-    run = runs.Run(name, recipe.config, recipe.hyper, 0, *facts)
-    found = []
-    for trained in experiment.perform_seeds(run, data, range(seeds)):
-        accuracy = experiment.accuracy(trained.test)
-        told = f"{console.percent(accuracy)} in {trained.seconds:.1f} s"
-        console.note(f"{name}, seed {trained.seed}: {told}")
-        found.append(
+    source = data.name, data.sha256, recipe.validation_fraction, default_prng_impl()
+    run = directory.Run(name, recipe.config, recipe.hyperparams, 0, *source)
+    networks = []
+    for trained in pipeline.train_seeds(run, data, range(seeds)):
+        accuracy = pipeline.accuracy(trained.test)
+        message = f"{percent(accuracy)} in {trained.seconds:.1f} s"
+        console.print_status(f"{name}, seed {trained.seed}: {message}")
+        networks.append(
             {
                 "seed": trained.seed,
                 "accuracy": accuracy,
                 "seconds": round(trained.seconds, 3),
-                "onnx": console.finite(trained.parity._asdict()),
+                "onnx": finite(trained.parity._asdict()),
             }
         )
-    return found
+    return networks
 
 
 def _row(name: str, networks: list[dict[str, Any]]) -> dict[str, Any]:
-    """A preset's line: claimed against measured."""
+    """Returns a preset's row: claimed against measured."""
     recipe = PRESETS[name]
     accuracies = [network["accuracy"] for network in networks]
     mean = statistics.fmean(accuracies)
-    proofs = [network["onnx"] for network in networks]
-    largest = [proof["max_abs_difference"] for proof in proofs]
+    parities = [network["onnx"] for network in networks]
+    differences = [parity["max_abs_difference"] for parity in parities]
     return {
         "preset": name,
         "network": str(recipe.config.model),
-        "parameters": recipe.config.model.parameters,
+        "parameters": recipe.config.model.num_params,
         "config": to_json(recipe.config),
-        "hyper": recipe.hyper._asdict(),
+        "hyperparams": recipe.hyperparams._asdict(),
         "validation_fraction": recipe.validation_fraction,
         "claim": recipe.claim,
         "mean": mean,
@@ -140,9 +141,9 @@ def _row(name: str, networks: list[dict[str, Any]]) -> dict[str, Any]:
         "claim_met": None if recipe.claimed is None else mean >= recipe.claimed,
         "seconds": statistics.fmean(network["seconds"] for network in networks),
         "onnx": {
-            "passed": all(proof["passed"] for proof in proofs),
-            "disagreements": sum(proof["disagreements"] for proof in proofs),
-            "max_abs_difference": None if None in largest else max(largest),
+            "passed": all(parity["passed"] for parity in parities),
+            "disagreements": sum(parity["disagreements"] for parity in parities),
+            "max_abs_difference": None if None in differences else max(differences),
         },
         "networks": networks,
     }
@@ -155,9 +156,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['parameters']:,}",
         str(row["config"]["epochs"]),
         row["claim"] or "-",
-        console.spread(row["mean"], row["std"]),
-        console.percent(row["worst"]),
-        console.percent(row["best"]),
+        mean_and_std(row["mean"], row["std"]),
+        percent(row["worst"]),
+        percent(row["best"]),
         {True: "yes", False: "no", None: "-"}[row["claim_met"]],
         f"{row['seconds']:.1f}",
         f"yes ({row['onnx']['max_abs_difference']:.1e})" if row["onnx"]["passed"] else "NO",
@@ -167,7 +168,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _table(result: dict[str, Any]) -> "Table":
     from rich.table import Column, Table
 
-    # Without the network and its parameters, for which a terminal is too narrow.
+    # A terminal is too narrow for the network and its parameters.
     table = Table(Column(HEADINGS[0], no_wrap=True), *HEADINGS[3:], box=None)
     for row in result["presets"]:
         name, _, _, *rest = _cells(row)
@@ -176,8 +177,7 @@ def _table(result: dict[str, Any]) -> "Table":
 
 
 def _markdown(result: dict[str, Any]) -> str:
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *(_cells(row) for row in result["presets"])]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{_caption(result)}\n"
+    return markdown_table(HEADINGS, map(_cells, result["presets"])) + f"\n{_caption(result)}\n"
 
 
 def _json(result: dict[str, Any]) -> str:
@@ -187,7 +187,7 @@ def _json(result: dict[str, Any]) -> str:
 
 
 def _caption(result: dict[str, Any]) -> str:
-    """What the figures were measured on, and what they are."""
+    """Explains the columns, and names data set, device and versions."""
     seeds = len(result["presets"][0]["networks"])
     packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     return (

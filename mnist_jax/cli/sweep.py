@@ -6,35 +6,41 @@ import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax import directories, machine, runs
-from mnist_jax.cli import console, experiment, options, rows, session
-from mnist_jax.cli.process import default_prng_impl, start_jax, start_matplotlib
+from mnist_jax._utils.atomic_io import write_atomic
+from mnist_jax._utils.process_setup import default_prng_impl, start_jax, start_matplotlib
+from mnist_jax._utils.text import mean_and_std, percent
+from mnist_jax.cli import console, options, progress
+from mnist_jax.config.presets import DEFAULT_PRESET, preset
+from mnist_jax.config.training import HyperParams, check_hyperparams
+from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.files import write_atomic
-from mnist_jax.presets import DEFAULT_PRESET, preset
-from mnist_jax.settings import check_whole
-from mnist_jax.specs import Hyper, check_hyper
-from mnist_jax.swept import SWEEP, sweep_from_json
+from mnist_jax.runs import directory, loading, locking, pipeline, provenance, session, sweep_session
+from mnist_jax.runs.sweep_results import SWEEP, sweep_from_json
+
+if TYPE_CHECKING:
+    from mnist_jax.data.datasets import Dataset
 
 PLOT = "sweep.png"
 
 
 def sweep(
     preset_name: options.PresetName = DEFAULT_PRESET,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each combination: seeds 0 to N-1.")] = 4,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds per combination: 0 to N-1.")] = 4,
     learning_rate: Annotated[
         str | None,
-        typer.Option(metavar="X,X", help="Step sizes to try. (default: the preset's)", show_default=False),
+        typer.Option(
+            metavar="X,X", help="Learning rates to try. (default: the preset's)", show_default=False
+        ),
     ] = None,
     weight_decay: Annotated[str | None, typer.Option(metavar="X,X", help="Weight decays to try.")] = None,
     label_smoothing: Annotated[
-        str | None, typer.Option(metavar="X,X", help="Label smoothings to try.")
+        str | None, typer.Option(metavar="X,X", help="Label smoothing values to try.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training set.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
     dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
     validation_fraction: options.ToChooseBy = 1 / 6,
@@ -42,116 +48,131 @@ def sweep(
         Path | None,
         typer.Option(
             metavar="RUN_DIR",
-            help="A new directory, for the winner, or one of a sweep that was stopped: then it goes on. "
+            help="A new directory for the best run, or that of a stopped sweep, to resume it. "
             "(default: runs/sweep-TIME)",
             show_default=False,
         ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train many runs at once, and keep the best: every combination of the given numbers, with every seed.
+    """Train every combination of the given hyperparameters with every seed, and keep the best.
 
-    The best is the combination with the highest mean accuracy on the validation set. Its first seed is then
-    trained once more, alone, into a run directory; only that network sees the test set. What each combination
-    reached is kept there in sweep.json at once, and the same command goes on with a sweep that was stopped.
+    The best combination has the highest mean accuracy on the validation set. Its first seed is then trained
+    again, alone, into a run directory; only that network sees the test set. Results are saved to sweep.json
+    as they arrive, and the same command resumes a sweep that was stopped.
 
     Example: mnist-jax sweep --preset mlp-100 --seeds 8 --learning-rate 3e-4,1e-3,3e-3
     """
     started = time.perf_counter()
-    check_whole("seeds", seeds)
+    check_positive_int("seeds", seeds)
     recipe = preset(preset_name)
     config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
-    usual = recipe.hyper
-    combinations = [
-        Hyper(*numbers)
-        for numbers in itertools.product(
-            _numbers("learning-rate", learning_rate, usual.learning_rate),
-            _numbers("weight-decay", weight_decay, usual.weight_decay),
-            _numbers("label-smoothing", label_smoothing, usual.label_smoothing),
-        )
-    ]
-    for hyper in combinations:
-        check_hyper(hyper)
+    combinations = _combinations(recipe.hyperparams, learning_rate, weight_decay, label_smoothing)
     options.check_to_choose_by(validation_fraction)
-    folder = out or directories.fresh("sweep")
-    begun = (folder / SWEEP).exists() and not (folder / runs.METRICS).exists()
-    if not begun:
-        directories.check_new(folder)
+    folder = out or locking.default_run_dir("sweep")
+    resumed = (folder / SWEEP).exists() and not (folder / directory.METRICS).exists()
+    if not resumed:
+        locking.check_new(folder)
 
     start_jax()
     start_matplotlib()
-    data = experiment.load_or_digits(dataset, data_dir, validation_fraction)
-    facts = data.name, data.sha256, validation_fraction, default_prng_impl()
-    run = runs.Run(preset_name, config, combinations[0], 0, *facts)
-    versions = machine.versions()
-    with directories.reopen(folder) if begun else directories.take(folder):
-        found = rows.complete(folder, run, combinations, seeds, data, started)
-        run = replace(run, hyper=combinations[found["best"]])
-        begin = _begin(folder, run)
-        write_atomic(folder / PLOT, _plot(found))
+    data = loading.load_or_digits(dataset, data_dir, validation_fraction, console.print_status)
+    source = data.name, data.sha256, validation_fraction, default_prng_impl()
+    run = directory.Run(preset_name, config, combinations[0], 0, *source)
+    with locking.reopen_run_dir(folder) if resumed else locking.create_dir(folder):
+        swept = sweep_session.complete(
+            folder, run, combinations, seeds, data, started, print_status=console.print_status
+        )
+        run = replace(run, hyperparams=combinations[swept["best"]])
+        start = _start(folder, run)
+        write_atomic(folder / PLOT, _plot(swept))
         if not as_json:
-            _show(found)
-        runs.write_config(folder, run, versions)
-        outcome, metrics = session.complete(folder, run, data, versions, started, begin)
+            _show(swept)
+        outcome, metrics = _train_best(folder, run, data, started, start)
     if as_json:
-        console.print_json({"run": str(folder), "sweep": found, **metrics})
+        console.print_json({"run": str(folder), "sweep": swept, **metrics})
     else:
-        session.show(folder, metrics)
-    session.conclude(folder, run, outcome)
+        console.print_run(folder, metrics)
+    console.report_status(folder, run, outcome)
 
 
-def _begin(folder: Path, run: runs.Run) -> experiment.Begin:
-    """Where the winner's training begins: at its seed, or where it was stopped.
+def _combinations(
+    defaults: HyperParams, learning_rate: str | None, weight_decay: str | None, label_smoothing: str | None
+) -> list[HyperParams]:
+    """Returns every combination of the options' values, checked."""
+    grid = itertools.product(
+        _numbers("learning-rate", learning_rate, defaults.learning_rate),
+        _numbers("weight-decay", weight_decay, defaults.weight_decay),
+        _numbers("label-smoothing", label_smoothing, defaults.label_smoothing),
+    )
+    combinations = [HyperParams(*values) for values in grid]
+    for hyperparams in combinations:
+        check_hyperparams(hyperparams)
+    return combinations
+
+
+def _start(folder: Path, run: directory.Run) -> pipeline.StartState:
+    """Returns where the best run's training starts: at its seed, or where it was stopped.
 
     Raises:
-        RunError: somebody has made another run of it since.
+        RunError: the directory holds another run.
         CheckpointError: as `session.newest`.
     """
-    if not (folder / runs.CONFIG).exists():
-        return experiment.Begin()
-    if runs.read(folder) != run:
+    if not (folder / directory.CONFIG).exists():
+        return pipeline.StartState()
+    if directory.read(folder) != run:
         how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
-        raise RunError(f"{folder} has another run than this sweep's; go on with it: {how}")
-    return session.newest(folder, run)
+        raise RunError(f"{folder} has another run than this sweep's; resume it: {how}")
+    return session.newest(folder, run, console.print_status)
 
 
-def _numbers(name: str, text: str | None, usual: float) -> list[float]:
+def _train_best(
+    folder: Path, run: directory.Run, data: "Dataset", started: float, start: pipeline.StartState
+) -> tuple[pipeline.RunOutcome, dict[str, Any]]:
+    """Trains the best combination into the directory; returns the outcome and `metrics.json`'s content."""
+    versions = provenance.versions()
+    directory.write_config(folder, run, versions)
+    with progress.watch(run.config.epochs, len(start.history)) as on_epoch:
+        return session.complete(folder, run, data, versions, started, start, on_epoch=on_epoch)
+
+
+def _numbers(name: str, text: str | None, default: float) -> list[float]:
     try:
-        numbers = [usual] if text is None else [float(number) for number in text.split(",")]
+        numbers = [default] if text is None else [float(number) for number in text.split(",")]
     except ValueError:
-        raise SpecError(f"--{name} must be numbers with commas between them; got {text!r}") from None
+        raise SpecError(f"--{name} must be numbers separated by commas; got {text!r}") from None
     if len(set(numbers)) < len(numbers):
-        raise SpecError(f"--{name} must have each number once; got {text!r}")
+        raise SpecError(f"--{name} must have each number only once; got {text!r}")
     return numbers
 
 
-def _plot(found: dict[str, Any]) -> bytes:
-    """The sweep as a picture."""
+def _plot(swept: dict[str, Any]) -> bytes:
+    """Returns a PNG of the sweep."""
     from matplotlib.figure import Figure
 
-    from mnist_jax.plots import plot_sweep
+    from mnist_jax.report.plots import plot_sweep
 
     figure = Figure(figsize=(6, 4), layout="constrained")
-    plot_sweep(sweep_from_json(found).rows, ax=figure.subplots())
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    return picture.getvalue()
+    plot_sweep(sweep_from_json(swept).rows, ax=figure.subplots())
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    return png.getvalue()
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(swept: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(
         "learning rate", "weight decay", "smoothing", "validation accuracy", "worst", "best", "", box=None
     )
-    for index, row in enumerate(found["rows"]):
+    for index, row in enumerate(swept["rows"]):
         numbers = [f"{row[name]:g}" for name in ("learning_rate", "weight_decay", "label_smoothing")]
         good = [accuracy for accuracy in row["accuracies"] if accuracy is not None]
         if row["mean"] is None:
             scores = [f"{len(row['accuracies']) - len(good)} of {len(row['accuracies'])} diverged", "", ""]
         else:
-            scores = [console.spread(row["mean"], row["std"]), *map(console.percent, (min(good), max(good)))]
-        table.add_row(*numbers, *scores, "*" if index == found["best"] else "")
+            scores = [mean_and_std(row["mean"], row["std"]), *map(percent, (min(good), max(good)))]
+        table.add_row(*numbers, *scores, "*" if index == swept["best"] else "")
     out = console.results()
     out.print(table)
-    out.print(f"\n * kept; {found['seconds']:.1f} s for all\n")
+    out.print(f"\n * kept; {swept['seconds']:.1f} s in total\n")

@@ -4,18 +4,21 @@ import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from mnist_jax import directories, machine, results, runs
-from mnist_jax.cli import console, experiment, options, report, session
-from mnist_jax.cli.process import default_prng_impl, start_jax, start_matplotlib
+from mnist_jax._utils.process_setup import default_prng_impl, start_jax, start_matplotlib
+from mnist_jax.cli import console, options, progress, report
+from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
+from mnist_jax.config.presets import DEFAULT_PRESET, preset
+from mnist_jax.config.training import Config, HyperParams, check_fraction, check_hyperparams
+from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
-from mnist_jax.presets import DEFAULT_PRESET, preset
-from mnist_jax.settings import check_whole
-from mnist_jax.specs import Config, Hyper, check_fraction, check_hyper
+from mnist_jax.runs import directory, loading, locking, pipeline, provenance, results, session
+
+if TYPE_CHECKING:
+    from mnist_jax.data.datasets import Dataset
 
 
 def train(
@@ -23,57 +26,60 @@ def train(
     preset_name: options.PresetName = DEFAULT_PRESET,
     dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training set.")] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Examples per step.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Batch size.")] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
-            metavar="O", help=f"{', '.join(OPTIMIZERS)}; options so: sgd:momentum=0.9,nesterov=true"
+            metavar="O", help=f"{', '.join(OPTIMIZERS)}; with options: sgd:momentum=0.9,nesterov=true"
         ),
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(metavar="S", help=f"{', '.join(SCHEDULES)}; with options: cosine:final=0.1")
+        str | None,
+        typer.Option(metavar="S", help=f"{', '.join(SCHEDULES)}; with options: cosine:end_factor=0.1"),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Step size. (default: the optimiser's)", show_default=False),
+        typer.Option(metavar="X", help="Learning rate. (default: the optimizer's)", show_default=False),
     ] = None,
     weight_decay: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Decoupled. (default: the optimiser's)", show_default=False),
+        typer.Option(
+            metavar="X", help="Decoupled weight decay. (default: the optimizer's)", show_default=False
+        ),
     ] = None,
     clip_norm: Annotated[
-        float | None, typer.Option(metavar="X", help="Largest norm of a step's gradient.")
+        float | None, typer.Option(metavar="X", help="Clip gradients to this global norm.")
     ] = None,
     ema_decay: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Keep the moving average of the parameters, such as 0.999."),
+        typer.Option(metavar="X", help="Decay of a moving average of the parameters, such as 0.999."),
     ] = None,
     label_smoothing: Annotated[
-        float | None, typer.Option(metavar="X", help="Share of the target for all classes.")
+        float | None, typer.Option(metavar="X", help="Label smoothing, 0 to 1.")
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="T", help="What layers compute in while they train: float32 or bfloat16."),
+        typer.Option(metavar="T", help="Compute dtype in training: float32 or bfloat16."),
     ] = None,
-    dropout: Annotated[
-        float | None, typer.Option(metavar="X", help="Share of hidden outputs that a step leaves out.")
-    ] = None,
+    dropout: Annotated[float | None, typer.Option(metavar="X", help="Dropout rate of hidden layers.")] = None,
     deformation: Annotated[
         str | None,
         typer.Option(
             metavar="D",
-            help="How far images are deformed: rotate=15,shear=15,scale=0.15,shift=1.5,elastic=34; or none.",
+            help="Deformation of images: rotate=15,scale=0.15,shift=1.5,elastic_alpha=34; or none.",
         ),
     ] = None,
-    adversarial: Annotated[
+    fgsm_epsilon: Annotated[
         float | None,
-        typer.Option(metavar="X", help="How far pixels are moved, of 0..1, to make the loss grow."),
+        typer.Option(metavar="X", help="Step of FGSM adversarial training, of pixels in 0..1."),
     ] = None,
     validation_fraction: Annotated[
-        float | None, typer.Option(metavar="X", help="Held out of the training set, at its end.")
+        float | None, typer.Option(metavar="X", help="Fraction of the training set held out for validation.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same machine: same network.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed. On one machine, the same seed gives the same network.")
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -84,37 +90,33 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN_DIR",
-            help="Go on with a run that was stopped, or train it for more --epochs.",
+            help="Resume a stopped run, or train it for more --epochs.",
             show_default=False,
         ),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="N", help="Epochs between two checkpoints.")] = 1,
     with_report: Annotated[
-        bool, typer.Option("--report", help="Write report.html at the end, as `mnist-jax report` does.")
+        bool, typer.Option("--report", help="Write report.html at the end, like `mnist-jax report`.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train a network, score it on the test set, export it to ONNX, and prove the file equal.
+    """Train a network, score it on the test set, export it to ONNX, and check that the file equals JAX.
 
-    Settings that are not given come from the preset. Ctrl-C once ends after the epoch, with all results
-    for what was trained; twice stops at once. Either way --resume goes on, to the same bits.
+    The preset supplies all other settings. Ctrl-C once stops after the current epoch and writes all results;
+    twice stops immediately. In both cases --resume continues to a bit-identical result.
 
     Example: mnist-jax train --preset mlp-100 --epochs 5 --seed 1
     """
     started = time.perf_counter()
-    check_whole("checkpoint-every", checkpoint_every)
+    check_positive_int("checkpoint-every", checkpoint_every)
     if with_report:
         start_matplotlib()
     if resume is not None:
-        _refuse_settings(ctx)
-        folder, run = resume, _longer(runs.read(resume), epochs)
-        if with_report:
-            options.page(folder / report.NAME)
-        start_jax()
-        data = experiment.load_for(run, data_dir)
+        _check_only_resume_options(ctx)
+        job = _resumed_job(resume, epochs, data_dir, with_report)
     else:
         recipe = preset(preset_name)
-        config = _with(
+        config = _override(
             recipe.config,
             epochs=epochs,
             batch_size=batch_size,
@@ -125,77 +127,129 @@ def train(
             dtype=dtype,
             dropout=dropout,
             deformation=None if deformation is None else options.deformation(deformation),
-            adversarial=adversarial,
+            fgsm_epsilon=fgsm_epsilon,
         )
-        hyper = _with(
-            recipe.hyper_with(config.optimizer),
+        hyperparams = _override(
+            recipe.hyperparams_for(config.optimizer),
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
         )
-        check_hyper(hyper)
-        runs.check_seed(seed)
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
-        check_fraction(fraction)
-        if out is not None:
-            directories.check_new(out)
-        start_jax()
-        data = experiment.load_or_digits(dataset, data_dir, fraction)
-        keys = default_prng_impl()
-        run = runs.Run(preset_name, config, hyper, seed, data.name, data.sha256, fraction, keys)
-        folder = out or directories.fresh(f"{run.preset}-{run.dataset}")
+        job = _new_job(preset_name, config, hyperparams, seed, fraction, dataset, data_dir, out)
 
-    versions = machine.versions()
-    with runs.claim(folder, run, versions) if resume is None else directories.reopen(folder):
-        begin = session.newest(folder, run)
-        done = len(begin.history)
-        if done > run.config.epochs or (done == run.config.epochs and _is_scored(folder, begin)):
-            page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
-            raise RunError(f"{folder} has done all its epochs ({done}); {_for_more(run, done)}{page}")
-        parameters = f"{run.config.model.parameters:,} parameters"
-        console.note(f"{run.preset} on {run.dataset}: {run.config.model}, {parameters}")
-        outcome, metrics = session.complete(folder, run, data, versions, started, begin, checkpoint_every)
+    outcome, metrics = _train(job, started, checkpoint_every, with_report)
     if as_json:
-        console.print_json({"run": str(folder), **metrics})
+        console.print_json({"run": str(job.folder), **metrics})
     else:
-        session.show(folder, metrics)
+        console.print_run(job.folder, metrics)
     if with_report:
-        report.write(folder, run, data, folder / report.NAME)
-    session.conclude(folder, run, outcome)
+        report.write(job.folder, job.run, job.data, job.folder / report.NAME)
+    console.report_status(job.folder, job.run, outcome)
 
 
-def _is_scored(folder: Path, begin: experiment.Begin) -> bool:
-    return begin.state is not None and results.is_scored(folder, len(begin.history), begin.state.eval_params)
+class _Job(NamedTuple):
+    """A run, new or resumed, with its directory and its data set."""
+
+    folder: Path
+    run: directory.Run
+    data: "Dataset"
+    is_new: bool
 
 
-def _longer(run: runs.Run, epochs: int | None) -> runs.Run:
-    """The run with another number of epochs, if one is given."""
+def _resumed_job(folder: Path, epochs: int | None, data_dir: Path | None, with_report: bool) -> _Job:
+    run = _with_epochs(directory.read(folder), epochs)
+    if with_report:
+        options.page(folder / report.NAME)
+    start_jax()
+    return _Job(folder, run, loading.load_dataset_of(run, data_dir), is_new=False)
+
+
+def _new_job(
+    preset_name: str,
+    config: Config,
+    hyperparams: HyperParams,
+    seed: int,
+    validation_fraction: float,
+    dataset: str | None,
+    data_dir: Path | None,
+    out: Path | None,
+) -> _Job:
+    check_hyperparams(hyperparams)
+    directory.check_seed(seed)
+    check_fraction(validation_fraction)
+    if out is not None:
+        locking.check_new(out)
+    start_jax()
+    data = loading.load_or_digits(dataset, data_dir, validation_fraction, console.print_status)
+    source = data.name, data.sha256, validation_fraction, default_prng_impl()
+    run = directory.Run(preset_name, config, hyperparams, seed, *source)
+    folder = out or locking.default_run_dir(f"{preset_name}-{data.name}")
+    return _Job(folder, run, data, is_new=True)
+
+
+def _train(
+    job: _Job, started: float, checkpoint_every: int, with_report: bool
+) -> tuple[pipeline.RunOutcome, dict[str, Any]]:
+    """Trains in the locked run directory; returns the outcome and the content of `metrics.json`."""
+    folder, run = job.folder, job.run
+    versions = provenance.versions()
+    locked = directory.create_run_dir(folder, run, versions) if job.is_new else locking.reopen_run_dir(folder)
+    with locked:
+        start = session.newest(folder, run, console.print_status)
+        _check_unfinished(folder, run, start, with_report)
+        num_params = f"{run.config.model.num_params:,} parameters"
+        console.print_status(f"{run.preset} on {run.dataset}: {run.config.model}, {num_params}")
+        with progress.watch(run.config.epochs, len(start.history)) as on_epoch:
+            return session.complete(
+                folder, run, job.data, versions, started, start, checkpoint_every, on_epoch=on_epoch
+            )
+
+
+def _check_unfinished(
+    folder: Path, run: directory.Run, start: pipeline.StartState, with_report: bool
+) -> None:
+    """Checks that there is something left to do: epochs to train, or a trained network to score.
+
+    Raises:
+        RunError: all epochs are done, and scored.
+    """
+    done = len(start.history)
+    scored = start.state is not None and results.is_scored(folder, done, start.state.eval_params)
+    if done > run.config.epochs or (done == run.config.epochs and scored):
+        hint = f"--epochs {done + 1} or more trains on"
+        if run.config.schedule.follows_run:
+            hint = f"its {run.config.schedule} schedule spans them; start a new run for more"
+        page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
+        raise RunError(f"{folder} has done all its epochs ({done}); {hint}{page}")
+
+
+def _with_epochs(run: directory.Run, epochs: int | None) -> directory.Run:
+    """Returns the run with another number of epochs, if one is given."""
     if epochs is None or epochs == run.config.epochs:
         return run
     if run.config.schedule.follows_run:
         raise SpecError(
-            f"--epochs must stay {run.config.epochs}, over which the run's {run.config.schedule} schedule is "
-            f"spread; got {epochs}; begin a new run for more"
+            f"--epochs must stay {run.config.epochs}, which the run's {run.config.schedule} schedule spans; "
+            f"got {epochs}; start a new run for more"
         )
     return replace(run, config=replace(run.config, epochs=epochs))
 
 
-def _for_more(run: runs.Run, done: int) -> str:
-    if run.config.schedule.follows_run:
-        return f"its {run.config.schedule} schedule is spread over them; begin a new run for more"
-    return f"--epochs {done + 1} or more trains on"
-
-
-def _with[Settings: (Config, Hyper)](settings: Settings, **changes: Any) -> Settings:
-    """The settings with those changes that are given."""
+def _override[Settings: (Config, HyperParams)](settings: Settings, **changes: Any) -> Settings:
+    """Returns the settings with the changes that are not None."""
     given: Any = {name: value for name, value in changes.items() if value is not None}
-    return settings._replace(**given) if isinstance(settings, Hyper) else replace(settings, **given)
+    return settings._replace(**given) if isinstance(settings, HyperParams) else replace(settings, **given)
 
 
-def _refuse_settings(ctx: typer.Context) -> None:
-    """A run that goes on has its settings from its directory, all but those that don't change its path."""
-    free = {"resume", "epochs", "data_dir", "checkpoint_every", "with_report", "as_json"}
-    for name in sorted(set(ctx.params) - free):
+def _check_only_resume_options(ctx: typer.Context) -> None:
+    """Refuses options that a resumed run reads from its directory instead.
+
+    Raises:
+        SpecError: one was given on the command line.
+    """
+    allowed = {"resume", "epochs", "data_dir", "checkpoint_every", "with_report", "as_json"}
+    for name in sorted(set(ctx.params) - allowed):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             option = "--preset" if name == "preset_name" else f"--{name.replace('_', '-')}"

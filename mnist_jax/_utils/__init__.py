@@ -1,0 +1,1 @@
+"""Helpers without machine learning: files, processes, text, nested dicts."""

@@ -1,0 +1,5 @@
+"""Augmentation: random deformations and adversarial examples."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["adversarial", "deform"])

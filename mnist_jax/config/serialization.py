@@ -1,0 +1,78 @@
+"""Conversion of configs, networks and hyperparameters to plain JSON values and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mnist_jax.config.deformation import Deformation
+from mnist_jax.config.networks import CNN, MLP, Ensemble, Network, Spec
+from mnist_jax.config.optimizers import Optimizer, Schedule
+from mnist_jax.config.training import Config, HyperParams, check_hyperparams
+from mnist_jax.errors import SpecError
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """A config as plain values, ready for `json.dump`."""
+    values = asdict(config)
+    for name in ("optimizer", "schedule"):
+        values[name]["options"] = dict(values[name]["options"])
+    return values
+
+
+def from_json(values: Mapping[str, Any]) -> Config:
+    """The inverse of `to_json`.
+
+    Raises:
+        SpecError: if a field is missing, unknown or invalid.
+    """
+    settings = _fields(Config, "config", values)
+    for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
+        settings[name] = kind(**_fields(kind, name, settings[name]))
+    if settings["deformation"] is not None:
+        settings["deformation"] = Deformation(**_fields(Deformation, "deformation", settings["deformation"]))
+    return Config(**settings | {"model": _single_from_json(settings["model"])})
+
+
+def network_to_json(spec: Spec) -> dict[str, Any]:
+    """A network spec as plain values, ready for `json.dump`."""
+    return asdict(spec)
+
+
+def network_from_json(values: Any) -> Spec:
+    """The inverse of `network_to_json`.
+
+    Raises:
+        SpecError: if a field is missing, unknown or invalid.
+    """
+    if isinstance(values, Mapping) and "members" in values:
+        members = _fields(Ensemble, "model", values)["members"]
+        if not isinstance(members, list | tuple):
+            raise SpecError(f"members must be a list of networks; got {members!r}")
+        return Ensemble(tuple(_single_from_json(member) for member in members))
+    return _single_from_json(values)
+
+
+def _single_from_json(values: Any) -> Network:
+    kind = CNN if isinstance(values, Mapping) and "channels" in values else MLP
+    network: Network = kind(**_fields(kind, "model", values))
+    return network
+
+
+def hyperparams_from_json(values: Any) -> HyperParams:
+    """The inverse of `hyperparams._asdict()`.
+
+    Raises:
+        SpecError: if a field is missing, unknown or out of range.
+    """
+    hyperparams = HyperParams(**_fields(HyperParams, "hyperparams", values))
+    check_hyperparams(hyperparams)
+    return hyperparams
+
+
+def _fields(kind: type, name: str, values: Any) -> dict[str, Any]:
+    """`values` as keyword arguments for `kind`; raises a SpecError unless it has exactly the right keys."""
+    expected = list(kind.__annotations__)
+    if not isinstance(values, Mapping) or set(values) != set(expected):
+        got = sorted(values) if isinstance(values, Mapping) else values
+        raise SpecError(f"{name} must have the fields {', '.join(expected)}; got {got!r}")
+    return dict(values)

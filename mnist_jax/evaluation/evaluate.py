@@ -1,0 +1,98 @@
+"""Evaluation of a network on every example of a data set, for any batch size."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int32
+
+from mnist_jax.config.input_checks import as_examples, check_pixels
+from mnist_jax.config.networks import Spec
+from mnist_jax.config.validation import check_positive_int
+from mnist_jax.data.examples import Examples, TestSet
+from mnist_jax.evaluation.metrics import confusion_matrix, cross_entropy
+from mnist_jax.nn.model import apply
+from mnist_jax.types import Array, Confusion, Params, Scalar
+
+
+class Evaluation(NamedTuple):
+    """Metrics of a network on a data set.
+
+    Attributes:
+        loss: mean cross-entropy in nats, float32.
+        accuracy: fraction of correct predictions, float32.
+        confusion: confusion matrix, int32 `[10, 10]`; rows are true classes, columns predicted ones.
+        n: number of examples, int32.
+
+    Example:
+        >>> import numpy as np
+        >>> from mnist_jax import Evaluation
+        >>> result = Evaluation(loss=0.1, accuracy=0.9, confusion=np.diag([9] * 10), n=100)
+        >>> f"{result.accuracy:.0%} of {result.n}"
+        '90% of 100'
+    """
+
+    loss: Scalar
+    accuracy: Scalar
+    confusion: Confusion
+    n: Int32[Array, ""]
+
+
+@jax.transfer_guard("allow")  # these transfers are intended, even if the caller forbids implicit ones
+def evaluate(
+    spec: Spec, params: Params, examples: Examples | TestSet, *, batch_size: int = 1000
+) -> Evaluation:
+    """Evaluate a network on every example; the last batch is padded, and the padding is not counted.
+
+    Args:
+        spec: network spec.
+        params: its parameters.
+        examples: images and labels, at least one.
+        batch_size: examples per batch; affects speed and memory only.
+
+    Returns:
+        Loss, accuracy, confusion matrix and number of examples.
+
+    Raises:
+        InputError: if shapes or dtypes do not match or there is no example; or, except during tracing, if a
+            label or a float32 pixel is out of range.
+        SpecError: if `batch_size` is not a whole number of at least 1; or as `apply`.
+
+    Example:
+        >>> import jax, mnist_jax
+        >>> data = mnist_jax.load("digits")
+        >>> spec = mnist_jax.MLP((), ())
+        >>> params = mnist_jax.init(spec, jax.random.key(0))
+        >>> result = mnist_jax.evaluate(spec, params, data.test)
+        >>> int(result.n), result.confusion.shape
+        (297, (10, 10))
+    """
+    images, labels = as_examples(examples)
+    check_pixels(images)
+    count = labels.shape[0]
+    batch_size = min(check_positive_int("batch size", batch_size), count)
+    batches = -(-count // batch_size)
+    rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+    images, labels = jnp.asarray(images), jnp.asarray(labels)
+
+    def add(sums: tuple[jax.Array, Confusion], rows: jax.Array) -> tuple[tuple[jax.Array, Confusion], None]:
+        loss, confusion = sums
+        valid = rows < count
+        rows = jnp.minimum(rows, count - 1)
+        logits = apply(spec, params, images[rows])
+        losses = cross_entropy(spec.output, logits, labels[rows])
+        matrix = confusion_matrix(logits.argmax(axis=-1), labels[rows], valid.astype(jnp.int32))
+        return (loss + jnp.where(valid, losses, 0).sum(), confusion + matrix), None
+
+    start = (jnp.zeros((), jnp.float32), jnp.zeros((10, 10), jnp.int32))
+    (loss, confusion), _ = jax.lax.scan(add, start, rows)
+    return Evaluation(
+        loss=loss / count,
+        accuracy=jnp.trace(confusion).astype(jnp.float32) / count,
+        confusion=confusion,
+        n=confusion.sum(dtype=jnp.int32),
+    )
+
+
+# One jitted function for all callers, so that they share its compiled programs.
+evaluate_jit = jax.jit(evaluate, static_argnums=0, static_argnames="batch_size")

@@ -1,0 +1,188 @@
+"""The run directory: configuration, results and trained network.
+
+config.json              the configuration: network, hyperparameters, seed, data set, versions
+history.csv              one row per epoch
+metrics.json             scores, confusion matrix, ONNX parity, and the checksum of the scored parameters
+checkpoint.safetensors   the training state
+model.onnx, model.json   the network for other runtimes, and a copy of its metadata
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_jax._utils.atomic_io import parse_json, read_bytes, write_atomic
+from mnist_jax.config import serialization, training
+from mnist_jax.config.validation import check_choice, is_label, shorten
+from mnist_jax.errors import RunError, SpecError
+from mnist_jax.runs import locking
+from mnist_jax.runs.locking import create_dir, unwritable
+
+if TYPE_CHECKING:
+    from mnist_jax.training.records import EpochRecord
+
+FORMAT = 3
+LARGEST_JSON = 2**26  # bytes
+CONFIG, HISTORY, METRICS = locking.CONFIG, "history.csv", "metrics.json"
+CHECKPOINT, MODEL = "checkpoint.safetensors", "model.onnx"
+
+
+# The plain fields of a run, and their types in JSON.
+TYPES: dict[str, type] = {
+    "preset": str,
+    "seed": int,
+    "dataset": str,
+    "dataset_sha256": str,
+    "validation_fraction": float,
+    "prng_impl": str,
+}
+PRNG_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")  # JAX's names
+
+
+@dataclass(frozen=True)
+class Run:
+    """The content of `config.json`: everything needed to repeat the run.
+
+    Attributes:
+        preset: name of the preset that the configuration was derived from.
+        config: the training configuration.
+        hyperparams: the hyperparameters.
+        seed: seed of the run's key.
+        dataset: name of the data set.
+        dataset_sha256: its checksum.
+        validation_fraction: fraction of the training set held out at its end, for validation.
+        prng_impl: JAX's name of the keys' PRNG implementation; another one draws other numbers.
+    """
+
+    preset: str
+    config: training.Config
+    hyperparams: training.HyperParams
+    seed: int
+    dataset: str
+    dataset_sha256: str
+    validation_fraction: float
+    prng_impl: str
+
+
+@contextmanager
+def create_run_dir(folder: Path, run: Run, versions: Mapping[str, str]) -> Iterator[None]:
+    """Creates a run directory, locks it for this process, and writes `config.json`.
+
+    If the body fails before it writes anything else, the directory is removed again.
+
+    Raises:
+        RunError: the directory is not empty, locked by another process, or not writable.
+    """
+    with create_dir(folder):
+        write_config(folder, run, versions)
+        yield
+
+
+def check_seed(seed: int) -> None:
+    """Checks a seed.
+
+    Raises:
+        SpecError: it is negative, or has more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
+
+
+def write_config(folder: Path, run: Run, versions: Mapping[str, str]) -> None:
+    """Writes `config.json`.
+
+    Raises:
+        RunError: the directory is not writable.
+    """
+    values = {**to_json(run), "format": FORMAT, "versions": dict(versions)}
+    try:
+        write_atomic(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
+    except OSError as error:
+        raise unwritable(folder, error) from None
+
+
+def read(folder: Path) -> Run:
+    """Reads the `config.json` of a run directory.
+
+    Raises:
+        RunError: it is not a run directory, or its config is damaged or has another format version.
+    """
+    values, name = read_json(folder, CONFIG), folder / CONFIG
+    if type(values.get("format")) is not int or values["format"] != FORMAT:
+        version = shorten(values.get("format"))
+        raise RunError(
+            f"{name} must have format {FORMAT}; got {version}, of another version of mnist-jax; train again"
+        )
+    if missing := sorted({field.name for field in fields(Run)} - set(values)):
+        raise RunError(f"{name} is damaged: it lacks {', '.join(missing)}")
+    for field, kind in TYPES.items():
+        if not isinstance(values[field], kind) or isinstance(values[field], bool):
+            raise RunError(
+                f"{name} is damaged: {field} must be {kind.__name__}; got {shorten(values[field])}"
+            )
+        if kind is str and not is_label(values[field]):
+            raise RunError(
+                f"{name} is damaged: {field} must be a short printable text; got {shorten(values[field])}"
+            )
+    try:
+        hyperparams = serialization.hyperparams_from_json(values["hyperparams"])
+        config = serialization.from_json(values["config"])
+        check_seed(values["seed"])
+        check_choice("prng_impl", values["prng_impl"], PRNG_IMPLS)
+    except SpecError as error:
+        raise RunError(f"{name} is damaged: {error}") from None
+    return Run(config=config, hyperparams=hyperparams, **{field: values[field] for field in TYPES})
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """Converts the run to plain values, exactly as JSON returns them."""
+    plain = {
+        **asdict(run),
+        "config": serialization.to_json(run.config),
+        "hyperparams": run.hyperparams._asdict(),
+    }
+    values: dict[str, Any] = json.loads(json.dumps(plain))
+    return values
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Writes `metrics.json`."""
+    write_atomic(folder / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_history(folder: Path, history: Sequence["EpochRecord"]) -> None:
+    """Writes `history.csv`: a header, and one row per epoch; missing values are empty."""
+    from mnist_jax.training.records import EpochRecord
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in history)
+    write_atomic(folder / HISTORY, text.getvalue().encode())
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Reads a JSON object from a run directory.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        values = parse_json(read_bytes(folder / name, LARGEST_JSON))
+        json.dumps(values, ensure_ascii=False).encode()  # lone surrogates cannot be encoded
+    except (FileNotFoundError, NotADirectoryError):
+        reason = f"it has no {name}" if folder.is_dir() else "it is a file"
+        reason = reason if folder.exists() else "it does not exist"
+        raise RunError(f"{folder} must be a run directory, written by `mnist-jax train`; {reason}") from None
+    except OSError as error:
+        raise RunError(f"{folder / name} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RunError(f"{folder / name} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise RunError(f"{folder / name} is damaged: it must hold a JSON object; got {type(values).__name__}")
+    return values

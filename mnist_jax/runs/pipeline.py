@@ -1,0 +1,196 @@
+"""The pipeline that commands share: train, evaluate, export, check parity."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mnist_jax.errors import CheckpointError, DivergenceError
+from mnist_jax.runs.directory import Run
+
+if TYPE_CHECKING:
+    import onnx
+
+    from mnist_jax.data.datasets import Dataset
+    from mnist_jax.evaluation.evaluate import Evaluation
+    from mnist_jax.training.records import EpochRecord
+    from mnist_jax.training.state import TrainState
+    from mnist_jax.types import Params
+    from mnist_onnx.parity import Parity
+
+
+class StartState(NamedTuple):
+    """Where training starts.
+
+    Attributes:
+        state: the state to resume from; None to start from the run's seed.
+        history: the records of the epochs that led to `state`.
+    """
+
+    state: "TrainState | None" = None
+    history: "tuple[EpochRecord, ...]" = ()
+
+
+class RunOutcome(NamedTuple):
+    """The result of a run.
+
+    Attributes:
+        state: the last training state.
+        history: the records of all epochs, including those before a resume.
+        compile_seconds: wall time of compilation, in seconds.
+        train: evaluation on the training set.
+        validation: evaluation on the validation set; None without one.
+        test: evaluation on the test set.
+        model: the exported ONNX model.
+        parity: the parity check of `model` against JAX.
+    """
+
+    state: "TrainState"
+    history: "tuple[EpochRecord, ...]"
+    compile_seconds: float
+    train: "Evaluation"
+    validation: "Evaluation | None"
+    test: "Evaluation"
+    model: "onnx.ModelProto"
+    parity: "Parity"
+
+
+def train_and_export(
+    run: Run,
+    data: "Dataset",
+    start: StartState = StartState(),
+    callback: "Callable[[EpochRecord, TrainState], bool | None] | None" = None,
+) -> RunOutcome:
+    """Trains, evaluates, exports and checks parity; uses the test set once, after training.
+
+    Args:
+        run: the run's configuration.
+        data: its data set.
+        start: where training starts.
+        callback: called after each epoch, as by `fit`.
+
+    Raises:
+        DivergenceError: the loss or a parameter became NaN or infinite. It holds the last finite state.
+    """
+    import jax
+
+    from mnist_jax.evaluation.evaluate import evaluate_jit
+    from mnist_jax.training.loop import fit
+
+    result = fit(
+        run.config,
+        data.train,
+        data.validation,
+        key=jax.random.key(run.seed, impl=run.prng_impl) if start.state is None else None,
+        state=start.state,
+        hyperparams=run.hyperparams,
+        callback=callback,
+    )
+    spec, params = run.config.model, result.params
+    try:
+        train, test = (evaluate_jit(spec, params, examples) for examples in (data.train, data.test))
+        validation = None if data.validation is None else evaluate_jit(spec, params, data.validation)
+        scores = [scored for scored in (train, validation, test) if scored is not None]
+        finite = all(math.isfinite(scored.loss) for scored in scores)
+    except FloatingPointError:  # raised by JAX under jax_debug_nans
+        finite = False
+    if not finite:
+        message = (
+            "the trained network's loss must be finite; got NaN or infinity; try a smaller learning rate"
+        )
+        raise DivergenceError(message, result.state, result.history)
+    model, parity = _export_and_check(run, params, test, data)
+    return RunOutcome(
+        state=result.state,
+        history=(*start.history, *result.history),
+        compile_seconds=result.compile_seconds,
+        train=train,
+        validation=validation,
+        test=test,
+        model=model,
+        parity=parity,
+    )
+
+
+def _export_and_check(
+    run: Run, params: "Params", test: "Evaluation", data: "Dataset"
+) -> "tuple[onnx.ModelProto, Parity]":
+    """Exports a trained network, and checks parity on the whole test set."""
+    from mnist_onnx.parity import check_parity
+
+    model = export_run(run, params, test_accuracy=accuracy(test), classes=data.classes)
+    return model, check_parity(run.config.model, params, model, data.test.images)
+
+
+class SeedResult(NamedTuple):
+    """One of several networks that differ only in their seed.
+
+    Attributes:
+        seed: the network's seed.
+        params: its trained parameters.
+        seconds: training time; the network's share where several were trained together.
+        test: evaluation on the test set.
+        parity: the parity check of its ONNX model.
+    """
+
+    seed: int
+    params: "Params"
+    seconds: float
+    test: "Evaluation"
+    parity: "Parity"
+
+
+def train_seeds(run: Run, data: "Dataset", seeds: Sequence[int]) -> "Iterator[SeedResult]":
+    """Trains, evaluates and checks one network per seed, in groups that suit the device; writes no files."""
+    import jax
+    import numpy as np
+
+    from mnist_jax.evaluation.evaluate import evaluate_jit
+    from mnist_jax.training.sweep import default_group_size, fit_many
+
+    spec, group = run.config.model, default_group_size(run.config)
+    for first in range(0, len(seeds), group):
+        group_seeds = seeds[first : first + group]
+        keys = jax.vmap(functools.partial(jax.random.key, impl=run.prng_impl))(
+            np.array(group_seeds, np.uint32)
+        )
+        many = fit_many(run.config, data.train, keys=keys, hyperparams=run.hyperparams, group_size=group)
+        for index, seed in enumerate(group_seeds):
+            params = many.member(index)
+            test = evaluate_jit(spec, params, data.test)
+            _, parity = _export_and_check(replace(run, seed=seed), params, test, data)
+            seconds = sum(record.seconds for record in many.histories[index])
+            yield SeedResult(seed, params, seconds, test, parity)
+
+
+def export_run(
+    run: Run, params: Any, *, test_accuracy: float | None, classes: Any, **options: Any
+) -> "onnx.ModelProto":
+    """Exports a run's network to ONNX, with the data set, preset and accuracy in its metadata."""
+    from mnist_onnx.export import to_onnx
+
+    metadata = {"dataset": run.dataset, "dataset_sha256": run.dataset_sha256, "preset": run.preset}
+    if test_accuracy is not None:
+        metadata["test_accuracy"] = str(test_accuracy)
+    return to_onnx(run.config.model, params, classes=classes, metadata=metadata, **options)
+
+
+def accuracy(evaluation: "Evaluation") -> float:
+    """Returns the accuracy in double precision."""
+    confusion = evaluation.confusion
+    return float(confusion.trace()) / int(evaluation.n)
+
+
+def summary(evaluation: "Evaluation") -> dict[str, Any]:
+    """Returns an evaluation as it is stored in `metrics.json`.
+
+    Raises:
+        CheckpointError: the loss is not finite, which JSON cannot represent.
+    """
+    if not math.isfinite(loss := float(evaluation.loss)):
+        raise CheckpointError(
+            f"a network's loss must be a finite number; got {loss:g}: its parameters are too large; train it "
+            "again with a smaller learning rate"
+        )
+    return {"accuracy": accuracy(evaluation), "loss": loss, "n": int(evaluation.n)}

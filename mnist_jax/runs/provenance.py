@@ -1,0 +1,50 @@
+"""Provenance of a result: device, processor, instruction sets and package versions."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")  # Linux lists the processor's name and flags there
+# CPU flags of the instruction sets that affect speed or int8 results, by their common names.
+INSTRUCTION_SETS = {
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "AMX": {"amx_tile"},
+    "dot product": {"asimddp"},
+    "I8MM": {"i8mm"},
+}
+PACKAGES = ("mnist-jax", "jax", "jaxlib", "flax", "optax", "numpy", "onnx", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def device() -> str:
+    """Describes JAX's default device, such as `gpu: NVIDIA H200` or `cpu: AMD EPYC 7B13, 2 cores, AVX2`."""
+    import jax
+
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return f"{first.platform}: {first.device_kind}"
+    return f"cpu: {processor()}"
+
+
+def processor() -> str:
+    """Describes the processor: its name, cores and instruction sets, as far as they are known."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    pairs = (
+        line.partition(":") for line in reversed(lines)
+    )  # reversed, so that the first processor's values win
+    info = {name.strip(): value.strip() for name, _, value in pairs}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    flags = {*info.get("flags", info.get("Features", "")).split()}
+    sets = [name for name, needed in INSTRUCTION_SETS.items() if needed & flags]
+    name = info.get("model name") or platform.processor() or platform.machine()
+    return ", ".join([name, f"{cores} cores", " ".join(sets)]).removesuffix(", ")

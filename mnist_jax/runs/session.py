@@ -1,0 +1,188 @@
+"""One training run in its directory: resuming, checkpoints, results."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_jax._utils.text import finite
+from mnist_jax.errors import CheckpointError, DivergenceError
+from mnist_jax.runs import directory, loading, pipeline, provenance, results
+from mnist_jax.runs.pipeline import RunOutcome, StartState
+
+if TYPE_CHECKING:
+    from mnist_jax.data.datasets import Dataset
+    from mnist_jax.training.records import EpochRecord
+    from mnist_jax.training.state import TrainState
+
+
+def newest(folder: Path, run: directory.Run, print_status: Callable[[str], None]) -> StartState:
+    """Loads the newest valid checkpoint of a run directory.
+
+    Args:
+        folder: the run directory.
+        run: its configuration.
+        print_status: called with a message if the newest checkpoint is skipped.
+
+    Returns:
+        The checkpoint's state and history; an empty start without a checkpoint.
+
+    Raises:
+        CheckpointError: every checkpoint is damaged or belongs to another run; the message is about the
+            older one.
+    """
+    from mnist_jax.training import checkpoint
+
+    path = folder / directory.CHECKPOINT
+    previous = checkpoint.previous_path(path)
+    if path.exists():
+        try:
+            return _read(path, run)
+        except CheckpointError as error:
+            if not previous.exists():
+                raise
+            print_status(f"falling back to {previous.name}: {error}")
+    return _read(previous, run) if previous.exists() else StartState()
+
+
+def _read(path: Path, run: directory.Run) -> StartState:
+    from mnist_jax.training import checkpoint
+    from mnist_jax.training.step import abstract_state
+
+    state, metadata = checkpoint.load(path, abstract_state(run.config))
+    loading.check_origin(path, metadata, run)
+    try:
+        history = tuple(results.record_from(record) for record in metadata["history"])
+        if [record.epoch for record in history] != list(range(1, len(history) + 1)):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise CheckpointError(f"{path} is damaged: its metadata has no history") from None
+    return StartState(state, history)
+
+
+def complete(
+    folder: Path,
+    run: directory.Run,
+    data: "Dataset",
+    versions: dict[str, str],
+    started: float,
+    start: StartState = StartState(),
+    checkpoint_every: int = 1,
+    *,
+    on_epoch: "Callable[[EpochRecord], bool]",
+) -> tuple[RunOutcome, dict[str, Any]]:
+    """Trains in a locked run directory, and writes all results.
+
+    Args:
+        folder: the run directory, locked by this process.
+        run: its configuration.
+        data: its data set.
+        versions: package versions, for `config.json` and `metrics.json`.
+        started: `time.perf_counter()` at the start of the command.
+        start: where training starts.
+        checkpoint_every: number of epochs between two checkpoints.
+        on_epoch: called with each epoch's record; training stops if it returns True.
+
+    Returns:
+        The outcome, and the content of `metrics.json`.
+
+    Raises:
+        DivergenceError: the loss or a parameter became NaN or infinite. The directory holds the last finite
+            state.
+    """
+    outcome = _train(folder, run, data, start, checkpoint_every, versions, on_epoch)
+    metrics = _metrics(run, outcome, time.perf_counter() - started, versions)
+    _write(folder, outcome, metrics)
+    return outcome, metrics
+
+
+def _train(
+    folder: Path,
+    run: directory.Run,
+    data: "Dataset",
+    start: StartState,
+    checkpoint_every: int,
+    versions: dict[str, str],
+    on_epoch: "Callable[[EpochRecord], bool]",
+) -> RunOutcome:
+    """Trains with checkpoints, then evaluates, exports and checks parity.
+
+    The directory's other files stay unchanged until there is a new checkpoint.
+
+    Raises:
+        DivergenceError: the directory holds the last finite state.
+    """
+    history = list(start.history)
+
+    def after_epoch(record: "EpochRecord", state: "TrainState") -> bool:
+        history.append(record)
+        stop = on_epoch(record)
+        if stop or record.epoch == run.config.epochs or record.epoch % checkpoint_every == 0:
+            _save(folder, run, state, history, versions)
+        return stop
+
+    try:
+        return pipeline.train_and_export(run, data, start, after_epoch)
+    except DivergenceError as error:
+        if start.state is None or len(history) > len(start.history):
+            _save(folder, run, error.state, history, versions)
+        message = f"{error}; the last finite state is in {folder}"
+        raise DivergenceError(message, error.state, history) from None
+
+
+def _save(
+    folder: Path,
+    run: directory.Run,
+    state: "TrainState",
+    history: "list[EpochRecord]",
+    versions: dict[str, str],
+) -> None:
+    """Writes the checkpoint, `config.json` and `history.csv`, and removes an earlier state's scores.
+
+    The scores are removed only after the new checkpoint is written, so that a full disk loses nothing. If
+    the process is killed in between, `results.read_metrics` detects that they are outdated.
+    """
+    from mnist_jax.training import checkpoint
+
+    directory.write_config(folder, run, versions)
+    metadata = {"run": directory.to_json(run), "history": [asdict(record) for record in history]}
+    checkpoint.save(folder / directory.CHECKPOINT, state, metadata)
+    (folder / directory.METRICS).unlink(missing_ok=True)
+    directory.write_history(folder, history)
+
+
+def _write(folder: Path, outcome: RunOutcome, metrics: dict[str, Any]) -> None:
+    """Writes a run's results; `metrics.json` last, since it marks the run as finished."""
+    import mnist_onnx
+    from mnist_jax.training import checkpoint
+
+    mnist_onnx.save(outcome.model, folder / directory.MODEL)
+    # Written again, since a process killed after its last checkpoint leaves an earlier history.
+    directory.write_history(folder, outcome.history)
+    checkpoint.previous_path(folder / directory.CHECKPOINT).unlink(missing_ok=True)
+    directory.write_metrics(folder, metrics)
+
+
+def _metrics(
+    run: directory.Run, outcome: RunOutcome, seconds: float, versions: dict[str, str]
+) -> dict[str, Any]:
+    """Returns the content of `metrics.json`."""
+    validation = outcome.validation
+    return {
+        "dataset": run.dataset,
+        "preset": run.preset,
+        "seed": run.seed,
+        "epochs": len(outcome.history),
+        "parameters": run.config.model.num_params,
+        "parameters_sha256": results.parameters_sha256(outcome.state.eval_params),
+        "train": pipeline.summary(outcome.train),
+        "validation": None if validation is None else pipeline.summary(validation),
+        "test": {**pipeline.summary(outcome.test), "confusion": outcome.test.confusion.tolist()},
+        "seconds": round(seconds, 3),
+        "seconds_compiling": round(outcome.compile_seconds, 3),
+        "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
+        "device": provenance.device(),
+        "versions": versions,
+        "onnx": finite(outcome.parity._asdict()),
+    }

@@ -1,0 +1,235 @@
+"""A whole training run: the Python loop around `train_epoch` that compiles, times, validates and records."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+
+from mnist_jax.config.input_checks import check_config, check_pixels
+from mnist_jax.config.training import Config, HyperParams, check_hyperparams, default_hyperparams
+from mnist_jax.data.examples import Examples
+from mnist_jax.errors import DivergenceError, InputError, SpecError
+from mnist_jax.evaluation.evaluate import Evaluation, evaluate_jit
+from mnist_jax.nn.keys import check_key
+from mnist_jax.training.records import EpochRecord
+from mnist_jax.training.state import StepMetrics, TrainState
+from mnist_jax.training.step import abstract_state, as_trainable, init_state, train_epoch
+from mnist_jax.types import Array, Key, Params
+
+
+class FitResult(NamedTuple):
+    """The result of `fit`.
+
+    Attributes:
+        state: the last training state.
+        history: one record per epoch that this call trained.
+        compile_seconds: wall time of compilation, in seconds.
+
+    Example:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, init_state
+        >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
+        >>> FitResult(state, history=[], compile_seconds=0.0).params is state.params
+        True
+    """
+
+    state: TrainState
+    history: list[EpochRecord]
+    compile_seconds: float
+
+    @property
+    def params(self) -> Params:
+        """The trained parameters: the moving average where the config has an `ema_decay`."""
+        return self.state.eval_params
+
+
+# Donation reuses the old state's buffers, so callers' arrays must never be passed to it.
+_train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
+
+
+@jax.jit
+def _all_finite(params: Params) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+@jax.transfer_guard("allow")  # transfers are intended here, whatever the caller's guard
+def fit(
+    config: Config,
+    train: Examples,
+    validation: Examples | None = None,
+    *,
+    key: Key | None = None,
+    state: TrainState | None = None,
+    hyperparams: HyperParams | None = None,
+    callback: Callable[[EpochRecord, TrainState], bool | None] | None = None,
+) -> FitResult:
+    """Trains on JAX's default device until `config.epochs` are done, from scratch or from a state.
+
+    A run that is stopped and resumed from its state is bit-identical to an uninterrupted one.
+
+    Args:
+        config: the network and how to train it.
+        train: the training set; copied to the device once.
+        validation: evaluated after each epoch.
+        key: one typed key, the run's only source of randomness. The same key on the same machine gives the
+            same bits.
+        state: resumes from this state, in place of `key`; must be from the end of an epoch.
+        hyperparams: scalars; defaults to the optimizer's own.
+        callback: called after each epoch with its record and the state, which it may keep. Training stops
+            if it returns True.
+
+    Returns:
+        The last state, the history of the epochs trained by this call, and the compile time.
+
+    Raises:
+        SpecError: a hyperparameter is out of range; `callback` is not callable; both or neither of `key` and
+            `state` are given; or the state belongs to another config or is not at the end of an epoch.
+        InputError: images or labels are invalid, or fewer than one batch.
+        DivergenceError: the loss or a parameter became NaN or infinite. It holds the last finite state.
+
+    Example:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, fit, load
+        >>> config = Config(MLP((4,), ("relu",)), epochs=2)
+        >>> result = fit(config, load("digits").train[:64], key=jax.random.key(0))
+        >>> [record.epoch for record in result.history], int(result.state.step)
+        ([1, 2], 4)
+    """
+    check_config(config)
+    hyperparams = default_hyperparams(config.optimizer) if hyperparams is None else hyperparams
+    check_hyperparams(hyperparams)
+    train, validation = as_sets(config, train, validation)
+    if callback is not None and not callable(callback):
+        raise SpecError(f"callback must be a function of a record and a state; got {callback!r}")
+    hyperparams = jax.tree.map(jnp.float32, hyperparams)
+    train = jax.device_put(train)
+    validation = jax.device_put(validation)
+    state, done = _start(config, key, state, len(train))
+    start = time.perf_counter()
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+        # JAX's check works on jitted calls and re-runs them on failure, so nothing may be donated.
+        run_epoch: Callable[..., Any] = functools.partial(jax.jit(train_epoch, static_argnums=0), config)
+    else:
+        run_epoch = compiled(_train_epoch, hyperparams, state, train, static=(config,))
+    compile_seconds = time.perf_counter() - start
+
+    history: list[EpochRecord] = []
+    for epoch in range(done + 1, config.epochs + 1):
+        before, donated = state, jax.tree.map(jnp.copy, state)  # a copy survives donation
+        start = time.perf_counter()
+        try:
+            state, steps = jax.block_until_ready(run_epoch(hyperparams, donated, train))
+            seconds = time.perf_counter() - start
+            scores = None if validation is None else evaluate_jit(config.model, state.eval_params, validation)
+        except FloatingPointError as error:  # raised by JAX under jax_debug_nans
+            where = f" ({str(error).partition('\n')[0]})"
+            raise DivergenceError(_divergence_message(epoch, where, hyperparams), before, history) from error
+        finite = _all_finite(state.params) and (scores is None or np.isfinite(scores.loss))
+        if not (finite and np.isfinite(steps.loss).all()):
+            where = _first_bad_step(steps)
+            raise DivergenceError(_divergence_message(epoch, where, hyperparams), before, history)
+        record = record_of(epoch, steps, scores, seconds)
+        history.append(record)
+        if callback is not None and callback(record, state):
+            break
+    return FitResult(state, history, compile_seconds)
+
+
+def compiled(program: Any, *arguments: Any, static: tuple[Any, ...] = ()) -> Callable[..., Any]:
+    """Compiles a jitted function for its static arguments and the shapes of the others.
+
+    Under `jax.disable_jit` the function is returned uncompiled.
+
+    Args:
+        program: a jitted function.
+        arguments: values or shapes of its dynamic arguments.
+        static: its static arguments, which come first.
+
+    Returns:
+        A function of the dynamic arguments.
+    """
+    if jax.config.jax_disable_jit:
+        return functools.partial(program, *static)
+    executable: Callable[..., Any] = program.lower(*static, *arguments).compile()
+    return executable
+
+
+def record_of(epoch: int, steps: StepMetrics, scores: Evaluation | None, seconds: float) -> EpochRecord:
+    """Summarizes an epoch from its step metrics, its validation scores and its wall time in seconds."""
+    losses, sizes = np.asarray(steps.loss, np.float64), np.asarray(steps.size)
+    return EpochRecord(
+        epoch=epoch,
+        loss=float(losses @ sizes / sizes.sum()),
+        accuracy=float(np.asarray(steps.correct).sum() / sizes.sum()),
+        validation_loss=None if scores is None else float(scores.loss),
+        validation_accuracy=None if scores is None else float(scores.accuracy),
+        seconds=seconds,
+        images_per_second=float(sizes.sum() / seconds),
+    )
+
+
+def _start(config: Config, key: Key | None, state: TrainState | None, count: int) -> tuple[TrainState, int]:
+    """Returns the state to start from, and the number of epochs already done."""
+    if state is None and key is not None:
+        return init_state(config, key), 0
+    if state is None or key is not None:
+        raise SpecError("fit takes either a key, to train from scratch, or a state, to go on from")
+    expected = abstract_state(config)
+    if isinstance(state, TrainState):  # its key may have another PRNG implementation than the default
+        check_key(state.key)
+        expected = expected._replace(key=state.key)
+    if _shapes(state) != _shapes(expected):
+        raise SpecError("a state to go on from must be of this config; got one of another model or optimizer")
+    done, within = divmod(int(state.step), -(-count // config.batch_size))
+    if within:
+        raise SpecError(f"a state to go on from must be at an epoch's end; got one {within} steps into it")
+    return jax.tree.map(jnp.asarray, state), done
+
+
+def _shapes(tree: Any) -> Any:
+    """Returns a tree's structure, and the shape and dtype of each leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in leaves]
+
+
+def as_sets(config: Config, train: Any, validation: Any) -> tuple[Examples, Examples | None]:
+    """Validates the training and the validation set, including pixel ranges.
+
+    Raises:
+        InputError: images or labels are invalid, or there are fewer than one batch.
+    """
+    train = as_trainable(train, "train")
+    check_pixels(train.images)
+    if validation is not None:
+        validation = as_trainable(validation, "validation")
+        check_pixels(validation.images)
+    if config.batch_size > len(train):
+        raise InputError(
+            f"batch size ({config.batch_size:,}) must be at most the number of training examples "
+            f"({len(train):,})"
+        )
+    return train, validation
+
+
+def _first_bad_step(steps: StepMetrics) -> str:
+    """Names the first step of an epoch with a value that is not finite."""
+    losses = np.asarray(steps.loss)
+    bad = np.flatnonzero(~np.isfinite(losses))
+    step = bad[0] + 1 if bad.size else losses.size
+    what = f"loss {losses[bad[0]]}" if bad.size else "a parameter, or the validation loss, after it"
+    return f", step {step} ({what})"
+
+
+def _divergence_message(epoch: int, where: str, hyperparams: HyperParams) -> str:
+    decay = (
+        f" or a weight decay below {float(hyperparams.weight_decay):g}" if hyperparams.weight_decay else ""
+    )
+    return (
+        f"loss and parameters must stay finite; training diverged in epoch {epoch}{where}; "
+        f"try a learning rate below {float(hyperparams.learning_rate):g}{decay}"
+    )

@@ -1,0 +1,58 @@
+"""The training state and a step's metrics, as pytrees."""
+
+from typing import NamedTuple
+
+import optax
+from jaxtyping import Float32, Int32
+
+from mnist_jax.types import Array, Key, Params
+
+
+class TrainState(NamedTuple):
+    """The complete training state: a run that continues from it is bit-identical to an uninterrupted one.
+
+    Attributes:
+        params: the network's parameters, a nested dict of float32 arrays.
+        opt_state: the optimizer's state, such as Adam's moments.
+        step: number of updates so far, int32 `[]`.
+        key: the run's typed PRNG key; it never changes.
+        ema_params: moving average of `params` where `config.ema_decay` is set; otherwise None.
+
+    Example:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, init_state
+        >>> state = init_state(Config(MLP((4,), ("relu",)), ema_decay=0.9), jax.random.key(0))
+        >>> state.eval_params is state.ema_params
+        True
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    step: Int32[Array, ""]
+    key: Key
+    ema_params: Params | None = None
+
+    @property
+    def eval_params(self) -> Params:
+        """The parameters to evaluate and export: `ema_params` if set, otherwise `params`."""
+        return self.params if self.ema_params is None else self.ema_params
+
+
+class StepMetrics(NamedTuple):
+    """Metrics of one step, measured before its update; `train_epoch` stacks them, one entry per step.
+
+    Attributes:
+        loss: mean loss of the batch, in nats; with `fgsm_epsilon`, the mean over adversarial copies too.
+        correct: number of correct predictions, on the images without FGSM.
+        size: number of examples in the batch.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> metrics = StepMetrics(loss=jnp.float32(2.3), correct=jnp.int32(8), size=jnp.int32(32))
+        >>> float(metrics.correct / metrics.size)
+        0.25
+    """
+
+    loss: Float32[Array, "*steps"]
+    correct: Int32[Array, "*steps"]
+    size: Int32[Array, "*steps"]

@@ -1,0 +1,256 @@
+"""The training step and the epoch, as pure functions.
+
+    init_state    creates params, optimizer state, step count and key from one key
+    train_step    updates once, from one batch
+    train_epoch   shuffles, then scans `train_step` over the batches in one program
+
+These functions neither jit nor donate, so that they can be used inside `jit`, `vmap` and `scan`; `loop` has
+the Python loop around them. `config` is static. `hyperparams` is a pytree of scalars, so that one program
+can train many runs. All randomness derives from the state's key and step.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mnist_jax.augmentation.adversarial import fgsm
+from mnist_jax.augmentation.deform import deform
+from mnist_jax.config.input_checks import as_examples, check_config, check_params
+from mnist_jax.config.training import Config, HyperParams
+from mnist_jax.config.validation import check_positive_int
+from mnist_jax.data.examples import Examples, TestSet
+from mnist_jax.errors import InputError, SpecError
+from mnist_jax.evaluation.metrics import cross_entropy
+from mnist_jax.nn.keys import check_key
+from mnist_jax.nn.model import apply, init
+from mnist_jax.training.optimizer import ema_update, learning_rate_at, make_optimizer
+from mnist_jax.training.state import StepMetrics, TrainState
+from mnist_jax.types import AnyArray, Array, Key, Params, Scalar
+
+
+def init_state(config: Config, key: Key) -> TrainState:
+    """Creates the state before the first step.
+
+    Args:
+        config: the run's configuration.
+        key: one typed key; initializes the network and seeds the run.
+
+    Raises:
+        SpecError: `config` is not a Config, or `key` is not one typed key.
+
+    Example:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, init_state
+        >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
+        >>> int(state.step), state.params["Dense_0"]["kernel"].shape
+        (0, (784, 4))
+    """
+    check_config(config)
+    check_key(key)
+    init_key, run_key = jax.random.split(key)
+    params = init(config.model, init_key)
+    opt_state = make_optimizer(config, 0.0, 0.0).init(params)
+    ema_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), run_key, ema_params)
+
+
+def abstract_state(config: Config) -> TrainState:
+    """Returns the shapes and dtypes of a config's state as `jax.ShapeDtypeStruct`s, without computing it."""
+    state: TrainState = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
+    return state
+
+
+def train_step(
+    config: Config, hyperparams: HyperParams, state: TrainState, batch: Examples
+) -> tuple[TrainState, StepMetrics]:
+    """Updates the state once, from one batch.
+
+    Args:
+        config: the run's configuration; static under `jit`.
+        hyperparams: scalars, which may be traced.
+        state: the state before the step.
+        batch: images `[batch, 28, 28]` and labels `[batch]`.
+
+    Returns:
+        The new state, and metrics of the batch from before the update.
+
+    Raises:
+        InputError: the batch has the wrong shape or dtype, or belongs to the test set; outside `jit`, a label
+            is out of range.
+        SpecError: the schedule's length is unknown; an argument has the wrong type; or the state belongs to
+            another network or optimizer.
+
+    Example:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, HyperParams, init_state, load, train_step
+        >>> config = Config(MLP((4,), ("relu",)))
+        >>> batch = load("digits").train[:8]
+        >>> step = jax.jit(train_step, static_argnums=0)
+        >>> state, metrics = step(config, HyperParams(), init_state(config, jax.random.key(0)), batch)
+        >>> int(state.step), int(metrics.size)
+        (1, 8)
+    """
+    batch = _check_inputs(config, state, batch)
+    return _step(config, hyperparams, state, batch, _identity)
+
+
+def _step(
+    config: Config,
+    hyperparams: HyperParams,
+    state: TrainState,
+    batch: Examples,
+    view: Callable[[Params], Params],
+) -> tuple[TrainState, StepMetrics]:
+    """`train_step` for params that are stored in another layout; `view` converts them for `apply`."""
+    if not isinstance(hyperparams, HyperParams):
+        raise SpecError(f"hyperparams must be a HyperParams; got {type(hyperparams).__name__}")
+
+    deform_key, dropout_key = jax.random.split(_step_key(state))
+    images = batch.images
+    if config.deformation is not None:
+        keys = jax.random.split(deform_key, len(images))
+        images = jax.vmap(functools.partial(deform, config.deformation))(keys, images)
+
+    def loss_on(params: Params, images: AnyArray) -> tuple[Scalar, Array]:
+        logits = apply(
+            config.model,
+            view(params),
+            images,
+            dtype=config.dtype,
+            dropout=config.dropout,
+            key=dropout_key,
+        )
+        losses = cross_entropy(config.model.output, logits, batch.labels, hyperparams.label_smoothing)
+        predictions = logits.argmax(axis=-1).astype(jnp.int32)
+        correct = (predictions == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
+        return losses.mean(), correct
+
+    adversarial = None
+    if config.fgsm_epsilon:
+        adversarial = fgsm(lambda pixels: loss_on(state.params, pixels)[0], config.fgsm_epsilon, images)
+
+    def loss_of(params: Params) -> tuple[Scalar, Array]:
+        loss, correct = loss_on(params, images)
+        if adversarial is not None:
+            loss = (loss + loss_on(params, adversarial)[0]) / 2
+        return loss, correct
+
+    (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    rate = learning_rate_at(config, hyperparams, state.step)
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on implicit promotion
+        updates, opt_state = make_optimizer(config, rate, hyperparams.weight_decay).update(
+            grads, state.opt_state, state.params
+        )
+    params, ema_params, step = optax.apply_updates(state.params, updates), state.ema_params, state.step + 1
+    if config.ema_decay is not None and ema_params is not None:
+        ema_params = ema_update(config.ema_decay, ema_params, params, step)
+    metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
+    return TrainState(params, opt_state, step, state.key, ema_params), metrics
+
+
+def _step_key(state: TrainState) -> Key:
+    """Derives a step's key; the largest index separates it from the epochs' shuffling keys."""
+    return jax.random.fold_in(jax.random.fold_in(state.key, 2**32 - 1), state.step)
+
+
+def train_epoch(
+    config: Config, hyperparams: HyperParams, state: TrainState, train: Examples
+) -> tuple[TrainState, StepMetrics]:
+    """Makes one pass over `train` in a fresh random order; a last, smaller batch is trained on too.
+
+    Args:
+        config: the run's configuration; static under `jit`.
+        hyperparams: scalars, which may be traced.
+        state: the state at the end of the previous epoch.
+        train: images `[n, 28, 28]` and labels `[n]`.
+
+    Returns:
+        The new state, and metrics with one entry per step.
+
+    Raises:
+        InputError: the examples have the wrong shape or dtype, or are the test set; outside `jit`, a label is
+            out of range.
+        SpecError: an argument has the wrong type; the state belongs to another network or optimizer; or all
+            epochs together have 2**31 steps or more.
+
+    Example:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, HyperParams, init_state, load, train_epoch
+        >>> config = Config(MLP((4,), ("relu",)), batch_size=32)
+        >>> state = init_state(config, jax.random.key(0))
+        >>> run_epoch = jax.jit(train_epoch, static_argnums=0)
+        >>> state, metrics = run_epoch(config, HyperParams(), state, load("digits").train[:40])
+        >>> metrics.size.tolist()
+        [32, 8]
+    """
+    train = _check_inputs(config, state, train)
+    count = len(train)
+    steps, rest = divmod(count, config.batch_size)
+    epoch = state.step // (steps + bool(rest))
+    total_steps = check_positive_int("epochs times steps in one", config.epochs * (steps + bool(rest)))
+    if config.schedule.follows_run:
+        config = replace(config, schedule=replace(config.schedule, steps=total_steps))
+    order = jax.random.permutation(jax.random.fold_in(state.key, epoch), count)
+    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
+    view = _transpose if config.dtype == "float32" else _identity
+
+    def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
+        return _step(config, hyperparams, state, Examples(images[rows], labels[rows]), view)
+
+    full = order[: count - rest].reshape(steps, config.batch_size)
+    state, metrics = jax.lax.scan(body, view(state), full)
+    if rest:
+        state, last = body(state, order[count - rest :])
+        metrics = jax.tree.map(jnp.append, metrics, last)
+    return view(state), metrics
+
+
+def as_trainable(examples: Any, name: str = "examples") -> Examples:
+    """Returns validated examples that may be trained on.
+
+    Raises:
+        InputError: as `as_examples`, or they are the test set.
+    """
+    if isinstance(examples, TestSet):
+        raise InputError(f"{name} must be Examples; got the held-out test set, which is for evaluate alone")
+    return Examples(*as_examples(examples))
+
+
+def _check_inputs(config: Config, state: Any, examples: Any) -> Examples:
+    """Returns the examples after the checks that are possible while tracing, too."""
+    check_config(config)
+    trainable = as_trainable(examples)
+    if not isinstance(state, TrainState):
+        raise SpecError(f"state must be a TrainState; got {type(state).__name__}; init_state makes one")
+    check_params(config.model, state.params)
+    if (config.ema_decay is None) != (state.ema_params is None):
+        raise SpecError(
+            "a state must have an average exactly where its config has an ema_decay; use init_state"
+        )
+    expected: Any = jax.eval_shape(make_optimizer(config, 0.0, 0.0).init, state.params)
+    structure: Any = jax.tree.structure(expected)
+    if structure != jax.tree.structure(state.opt_state):
+        name = config.optimizer
+        raise SpecError(
+            f"a state must be one of its config's optimizer, {name}; got another's; use init_state"
+        )
+    return trainable
+
+
+def _transpose[Tree: (TrainState, Params)](tree: Tree) -> Tree:
+    """Transposes every matrix; its own inverse.
+
+    Inside an epoch kernels are `[out, in]`: XLA's matmuls on the CPU are 1.6 times as fast that way, and XLA
+    fuses each step's transpose into the matmul. In bfloat16 it does not help: see `nn.matmul`.
+    """
+    transposed: Tree = jax.tree.map(lambda leaf: leaf.T if leaf.ndim == 2 else leaf, tree)
+    return transposed
+
+
+def _identity[Tree: (TrainState, Params)](tree: Tree) -> Tree:
+    return tree

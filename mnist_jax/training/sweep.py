@@ -1,0 +1,217 @@
+"""Population training: `init_state` and `train_epoch`, vmapped over keys and hyperparameters."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnist_jax.config.input_checks import check_config
+from mnist_jax.config.networks import CNN, IMAGE_SHAPE
+from mnist_jax.config.training import Config, HyperParams, check_hyperparams, default_hyperparams
+from mnist_jax.config.validation import check_positive_int
+from mnist_jax.data.examples import Examples
+from mnist_jax.errors import SpecError
+from mnist_jax.evaluation.evaluate import evaluate
+from mnist_jax.nn.keys import check_typed_keys
+from mnist_jax.nn.model import intermediates
+from mnist_jax.training.loop import as_sets, compiled, record_of
+from mnist_jax.training.records import EpochRecord
+from mnist_jax.training.step import abstract_state, init_state, train_epoch
+from mnist_jax.types import Key, Params
+
+MEMORY = 2**30  # bytes, for all runs of a group
+# On a CPU, larger groups are no faster, and networks that saturate it alone do not gain from grouping:
+# convolutional ones, and those with more than BUSY parameters times batch size.
+# See docs/project/experiments.md.
+AT_ONCE = 16
+BUSY = 2**27
+
+
+class SweepResult(NamedTuple):
+    """The result of `fit_many`, in the order of its keys.
+
+    Attributes:
+        params: the trained parameters: NumPy arrays with a leading axis `[runs]`.
+        histories: one history per run. A diverged run has values that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> result = SweepResult({"Dense_0": {"bias": np.zeros((3, 10))}}, histories=[[], [], []])
+        >>> result.member(0)["Dense_0"]["bias"].shape
+        (10,)
+    """
+
+    params: Params
+    histories: list[list[EpochRecord]]
+
+    def member(self, index: int) -> Params:
+        """Returns the parameters of one network."""
+        params: Params = _of_run(index, self.params)
+        return params
+
+
+@contextmanager
+def _local_settings() -> Iterator[None]:
+    """Allows transfers, which are intended here, and keeps a diverging run from aborting the others."""
+    with jax.transfer_guard("allow"), jax.debug_nans(False), jax.debug_infs(False):
+        yield
+
+
+@_local_settings()
+def fit_many(
+    config: Config,
+    train: Examples,
+    validation: Examples | None = None,
+    *,
+    keys: Key,
+    hyperparams: HyperParams | None = None,
+    group_size: int | None = None,
+    callback: Callable[[int, Sequence[EpochRecord]], bool | None] | None = None,
+) -> SweepResult:
+    """Trains many runs of one config, each group of runs as one vmapped program.
+
+    Each run equals `fit` with the same key and hyperparameters up to rounding, since batched matmuls sum in
+    another order: after 20 steps parameters differ by at most 1e-5; later the networks differ, but are
+    equally good. With `group_size=1` they are bit-identical.
+
+    Args:
+        config: shared by all runs.
+        train: the training set.
+        validation: evaluated after each epoch.
+        keys: typed keys `[runs]`, such as `jax.random.split(key, 16)`.
+        hyperparams: each field is a scalar for all runs, or `[runs]`.
+        group_size: number of runs to train together; defaults to what suits the device and its memory.
+        callback: called after each epoch of a group with the index of its first run and one record per run.
+            The group stops if it returns True; later groups are trained all the same.
+
+    Raises:
+        SpecError: `keys` is not one-dimensional; hyperparameters do not match it or are out of range; or
+            `callback` is not callable.
+        InputError: images or labels are invalid, or fewer than one batch.
+
+    Example:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, HyperParams, fit_many, load
+        >>> config = Config(MLP((), ()), epochs=1)
+        >>> keys = jax.random.split(jax.random.key(0), 2)
+        >>> rates = HyperParams(learning_rate=[1e-3, 1e-2])
+        >>> result = fit_many(config, load("digits").train[:64], keys=keys, hyperparams=rates)
+        >>> len(result.histories), result.params["Dense_0"]["kernel"].shape
+        (2, (2, 784, 10))
+    """
+    check_config(config)
+    check_typed_keys("keys must be typed keys [runs], such as jax.random.split(key, 16)", keys, ndim=1)
+    count = len(keys)
+    hyperparams = _broadcast(
+        default_hyperparams(config.optimizer) if hyperparams is None else hyperparams, count
+    )
+    train, validation = as_sets(config, train, validation)
+    if callback is not None and not callable(callback):
+        raise SpecError(f"callback must be a function of an index and records; got {callback!r}")
+    group = min(
+        count,
+        default_group_size(config) if group_size is None else check_positive_int("group_size", group_size),
+    )
+    train, validation = jax.device_put((train, validation))
+
+    mapped = jax.vmap if group > 1 else _map_one
+    start_all = jax.jit(mapped(functools.partial(init_state, config), (0,)))
+    run_epoch = jax.jit(mapped(functools.partial(train_epoch, config), (0, 0, None)), donate_argnums=1)
+    score = jax.jit(mapped(functools.partial(evaluate, config.model), (0, None)))
+
+    parameters, histories, run = [], [], None
+    for first in range(0, count, group):
+        # The last group is padded to the size of the others, so that one program serves all.
+        rows = np.minimum(np.arange(first, first + group), count - 1)
+        kept = min(group, count - first)
+        group_hyperparams, state = (
+            jax.tree.map(lambda leaf, rows=rows: leaf[rows], hyperparams),
+            start_all(keys[rows]),
+        )
+        history: list[list[EpochRecord]] = [[] for _ in range(kept)]
+        if run is None:  # before the first epoch, so that its time is training time alone
+            run = compiled(run_epoch, group_hyperparams, state, train)
+        for epoch in range(1, config.epochs + 1):
+            start = time.perf_counter()
+            state, steps = jax.block_until_ready(run(group_hyperparams, state, train))
+            seconds = (time.perf_counter() - start) / kept
+            scores = None if validation is None else score(state.eval_params, validation)
+            records = [record_of(epoch, _of_run(i, steps), _of_run(i, scores), seconds) for i in range(kept)]
+            for of_run, record in zip(history, records, strict=True):
+                of_run.append(record)
+            if callback is not None and callback(first, records):
+                break
+        parameters.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf[:kept]), state.eval_params))
+        histories += history
+    return SweepResult(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parameters), histories)
+
+
+def default_group_size(config: Config) -> int:
+    """Returns how many runs of a config to train at once on JAX's default device.
+
+    As many as fit `MEMORY`; on a CPU at most `AT_ONCE`, and 1 for networks that saturate it alone.
+    """
+    busy = isinstance(config.model, CNN) or config.model.num_params * config.batch_size > BUSY
+    on_cpu = jax.devices()[0].platform == "cpu"
+    most = (1 if busy else AT_ONCE) if on_cpu else MEMORY
+    return max(1, min(most, MEMORY // estimate_memory(config)))
+
+
+def estimate_memory(config: Config) -> int:
+    """Estimates from above how many bytes one run needs while it trains; XLA counts up to 8 times less.
+
+    It counts the state, its successor and the gradients, and 16 times the batch and its hidden activations,
+    which deformation and convolutions come close to.
+    """
+    state = abstract_state(config)
+    batch = jax.ShapeDtypeStruct((config.batch_size, *IMAGE_SHAPE), jnp.float32)
+    hidden = jax.eval_shape(functools.partial(intermediates, config.model), state.params, batch)
+    stored, temporary = (
+        sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (state, (batch, hidden))
+    )
+    return 4 * int(3 * stored + 16 * temporary)
+
+
+def _map_one(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
+    """Maps like `jax.vmap` over an axis of size 1, without batched matmuls, which are slower."""
+
+    def mapped(*arguments: Any) -> Any:
+        unbatched = [
+            argument if axis is None else _of_run(0, argument)
+            for argument, axis in zip(arguments, in_axes, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: leaf[None], function(*unbatched))
+
+    return mapped
+
+
+def _of_run(run: int, tree: Any) -> Any:
+    """Selects one run from a tree with a leading axis `[runs]`."""
+    return jax.tree.map(lambda leaf: leaf[run], tree)
+
+
+def _broadcast(hyperparams: HyperParams, count: int) -> HyperParams:
+    """Broadcasts every hyperparameter to float32 `[runs]`, and checks each run's."""
+    if not isinstance(hyperparams, HyperParams):
+        raise SpecError(f"hyperparams must be a HyperParams; got {hyperparams!r}")
+    columns = []
+    for name, value in hyperparams._asdict().items():
+        try:
+            values = np.asarray(value, float)
+        except (TypeError, ValueError):
+            raise SpecError(
+                f"{name} must be one number, or one for each run [{count}]; got {value!r}"
+            ) from None
+        if values.shape not in ((), (count,)):
+            raise SpecError(
+                f"{name} must be one number, or one for each run [{count}]; got {list(values.shape)}"
+            )
+        columns.append(np.broadcast_to(values, count))
+    for row in zip(*columns, strict=True):
+        check_hyperparams(HyperParams(*(value.item() for value in row)))
+    return HyperParams(*(jnp.asarray(column, jnp.float32) for column in columns))
