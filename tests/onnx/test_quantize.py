@@ -132,7 +132,7 @@ def test_export_reports_the_cost_of_a_smaller_file(
         stdout = capsys.readouterr().out
         for part in (" of 297 differ", "before,", "% of "):
             assert part in stdout
-        assert ("answers like JAX" if precision == "int8-static" else "equals JAX") in stdout
+        assert ("agrees with JAX" if precision == "int8-static" else "equals JAX") in stdout
         assert json.loads(path.with_suffix(".json").read_text())["precision"] == precision
         assert main(["verify", str(path), "--run", str(run_dir)]) == 0
         assert Classifier(path).predict(np.zeros((3, 28, 28), np.uint8)).shape == (3, 10)
