@@ -60,7 +60,7 @@ class Classifier:
         RuntimeUnavailableError: a provider is not available on this machine.
         NotInstalledError: `input_range` is given and the package onnx is not installed.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import jax, mnist_jax, mnist_onnx, numpy
         >>> spec = mnist_jax.MLP((16,), ("relu",))

@@ -68,7 +68,7 @@ def to_onnx(
         SpecError: an option is unknown, the parameters do not match the spec or are not finite, the class
             names are invalid, or the metadata are not strings.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax, mnist_onnx
         >>> spec = mnist_jax.MLP((16,), ("relu",))
         >>> params = mnist_jax.init(spec, jax.random.key(0))

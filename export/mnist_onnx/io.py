@@ -40,7 +40,7 @@ def save(model: ModelProto, path: str | PathLike[str]) -> None:
             and `save` did not write it.
         OSError: a file cannot be written; existing files stay unchanged.
 
-    Example:
+    Examples:
         >>> import json, pathlib, tempfile
         >>> import jax, mnist_jax, mnist_onnx
         >>> spec = mnist_jax.MLP((16,), ("relu",))
@@ -118,7 +118,7 @@ def load(path: str | PathLike[str]) -> tuple[Spec, dict[str, Any]]:
     Raises:
         ModelError: the file is missing or damaged, `save` did not write it, or its weights are rounded.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import jax, mnist_jax, mnist_onnx
         >>> spec = mnist_jax.MLP((16,), ("relu",))

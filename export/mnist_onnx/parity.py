@@ -44,7 +44,7 @@ class Parity(NamedTuple):
         noise: the number of further inputs compared: noise, and images with added noise.
         warning: why the outputs may differ on another machine; empty if no reason is known.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax, mnist_onnx, numpy
         >>> spec = mnist_jax.MLP((16,), ("relu",))
         >>> params = mnist_jax.init(spec, jax.random.key(0))
@@ -84,7 +84,7 @@ def check_parity(
         SpecError: the parameters do not match the spec.
         InputError: the images are not uint8 `[n, 28, 28]`, there are none, or the seed is invalid.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax, mnist_onnx, numpy
         >>> spec = mnist_jax.MLP((16,), ("relu",))
         >>> params = mnist_jax.init(spec, jax.random.key(0))
@@ -121,7 +121,7 @@ def check_function_parity(
         InputError: the images are not uint8 `[n, 28, 28]`, there are none, the seed is invalid, or `function`
             is not a function with such an output.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax, mnist_onnx, numpy
         >>> spec = mnist_jax.MLP((16,), ("relu",))
         >>> params = mnist_jax.init(spec, jax.random.key(0))

@@ -30,7 +30,7 @@ def fgsm(loss_fn: Callable[[Array], Scalar], epsilon: float, images: Images) -> 
         InputError: if the shape or dtype of the images is wrong.
         SpecError: if `epsilon` is not a number in [0, 1).
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from mnist_jax import fgsm
         >>> images = jnp.full((1, 28, 28), 0.5)

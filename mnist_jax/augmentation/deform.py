@@ -49,7 +49,7 @@ def deform(deformation: Deformation, key: Key, image: Image) -> Pixels:
         InputError: if the shape or dtype of the image is wrong.
         SpecError: if `key` is not a single typed key or `deformation` not a `Deformation`.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import Deformation, deform
         >>> image = jax.numpy.zeros((28, 28), "uint8")

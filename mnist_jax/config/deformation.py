@@ -32,7 +32,7 @@ class Deformation:
     Raises:
         SpecError: if a value is out of range or not a number.
 
-    Example:
+    Examples:
         >>> from mnist_jax import Deformation
         >>> print(Deformation(rotate=10, shift=2))
         rotate=10,shift=2

@@ -43,7 +43,7 @@ class MLP:
         SpecError: if a size is not positive, a name is unknown, the two tuples differ in length, or the
             network has more than 2**31 - 1 parameters.
 
-    Example:
+    Examples:
         >>> from mnist_jax import MLP
         >>> print(MLP((128, 64), ("relu", "tanh")))
         784-128-64-10 (relu, tanh, softmax)
@@ -107,7 +107,7 @@ class CNN:
         SpecError: if a size is not positive, a name is unknown, `padding` has the wrong length, an image gets
             too small for the pooling, or the network has more than 2**31 - 1 parameters.
 
-    Example:
+    Examples:
         >>> from mnist_jax import CNN
         >>> CNN((8, 24), kernel_size=5).num_params
         16802
@@ -210,7 +210,7 @@ class Ensemble:
         SpecError: if there are fewer than two members, one is no MLP or CNN, their outputs differ, or they
             have more than 2**31 - 1 parameters together.
 
-    Example:
+    Examples:
         >>> from mnist_jax import MLP, Ensemble
         >>> print(Ensemble((MLP((100,), ("relu",)),) * 3))
         3 x 784-100-10 (relu, softmax)

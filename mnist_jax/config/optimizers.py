@@ -78,7 +78,7 @@ class Optimizer:
     Raises:
         SpecError: if the name or an option is unknown, or an option's value is outside [0, 1).
 
-    Example:
+    Examples:
         >>> from mnist_jax import Optimizer
         >>> Optimizer("sgd", {"momentum": 0.9})
         Optimizer(name='sgd', options=(('momentum', 0.9), ('nesterov', False)))
@@ -124,7 +124,7 @@ class Schedule:
     Raises:
         SpecError: if the name or an option is unknown, or an option's value is outside [0, 1).
 
-    Example:
+    Examples:
         >>> from mnist_jax import Schedule
         >>> print(Schedule("warmup_cosine", {"warmup_fraction": 0.05}))
         warmup_cosine:warmup_fraction=0.05

@@ -136,7 +136,7 @@ def preset(name: str) -> Preset:
     Raises:
         SpecError: if there is no such preset.
 
-    Example:
+    Examples:
         >>> from mnist_jax import preset
         >>> print(preset("lenet-5").config.model)
         convolutions 6-16, dense 400-120-84-10 (5x5, relu, average pooling, softmax)

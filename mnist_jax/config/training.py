@@ -45,7 +45,7 @@ class Config:
     Raises:
         SpecError: if a value is out of range or has the wrong type.
 
-    Example:
+    Examples:
         >>> from mnist_jax import CNN, Config
         >>> config = Config(CNN((8, 24)), epochs=3, batch_size=128)
         >>> config.epochs, config.dtype, str(config.optimizer)
@@ -97,7 +97,7 @@ class HyperParams(NamedTuple):
         weight_decay: decoupled weight decay, for every optimizer (Loshchilov and Hutter 2019).
         label_smoothing: fraction of the target that is spread evenly over all classes, in [0, 1).
 
-    Example:
+    Examples:
         >>> from mnist_jax import HyperParams
         >>> HyperParams(learning_rate=3e-3)
         HyperParams(learning_rate=0.003, weight_decay=0.0, label_smoothing=0.0)
@@ -117,7 +117,7 @@ def default_hyperparams(optimizer: Optimizer) -> HyperParams:
     Returns:
         Its default learning rate and weight decay, without label smoothing.
 
-    Example:
+    Examples:
         >>> from mnist_jax import Optimizer, default_hyperparams
         >>> default_hyperparams(Optimizer("lion"))
         HyperParams(learning_rate=0.0001, weight_decay=0.001, label_smoothing=0.0)

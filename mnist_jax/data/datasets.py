@@ -31,7 +31,7 @@ class Dataset:
         validation: a part of the training set for model selection, or None if its fraction is 0.
         test: the test set, of a type that `fit` does not accept.
 
-    Example:
+    Examples:
         >>> import mnist_jax
         >>> data = mnist_jax.load("digits")
         >>> len(data.train), len(data.validation), len(data.test)
@@ -75,7 +75,7 @@ def load(
         DatasetUnavailableError: if the files are not on this machine and cannot be downloaded.
         DatasetError: if a file is damaged or has the wrong content; says which and what was expected.
 
-    Example:
+    Examples:
         >>> import mnist_jax
         >>> data = mnist_jax.load("digits", validation_fraction=0)
         >>> len(data.train), data.validation

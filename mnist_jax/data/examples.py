@@ -62,7 +62,7 @@ class Examples(_Labeled):
         images: `[batch, 28, 28]`, uint8 0..255 or float32 0..1, white on black.
         labels: `[batch]`, any integer dtype, 0 to 9.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mnist_jax import Examples
         >>> examples = Examples(np.zeros((3, 28, 28), np.uint8), np.array([7, 2, 1]))
@@ -80,7 +80,7 @@ class TestSet(_Labeled):
         images: as in `Examples`.
         labels: as in `Examples`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mnist_jax import Examples, TestSet
         >>> test = TestSet(np.zeros((3, 28, 28), np.uint8), np.array([7, 2, 1]))

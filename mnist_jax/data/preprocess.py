@@ -44,7 +44,7 @@ def prepare(picture: Image.Image | np.ndarray) -> np.ndarray:
     Raises:
         ImageError: if it shows no digit or several, or is no image or an array of another shape or dtype.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mnist_jax import preprocess
         >>> photo = np.full((90, 60), 240, np.uint8)  # light paper

@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
         confusion: confusion matrix, int32 `[10, 10]`; rows are true classes, columns predicted ones.
         n: number of examples, int32.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mnist_jax import Evaluation
         >>> result = Evaluation(loss=0.1, accuracy=0.9, confusion=np.diag([9] * 10), n=100)
@@ -58,7 +58,7 @@ def evaluate(
             label or a float32 pixel is out of range.
         SpecError: if `batch_size` is not a whole number of at least 1; or as `apply`.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax
         >>> data = mnist_jax.load("digits")
         >>> spec = mnist_jax.MLP((), ())

@@ -26,7 +26,7 @@ def saliency(spec: Spec, params: Params, images: Images) -> Float32[Array, "batc
         InputError: as `apply`.
         SpecError: as `apply`.
 
-    Example:
+    Examples:
         >>> import jax, numpy as np
         >>> from mnist_jax import MLP, init, inspection
         >>> spec = MLP((20,), ("relu",))
@@ -56,7 +56,7 @@ def dead_units(spec: Spec, params: Params, images: Images) -> Bool[Array, "units
         InputError: as `apply`, or if there is no image.
         SpecError: as `apply`, or if the network has no hidden layer.
 
-    Example:
+    Examples:
         >>> import jax, numpy as np
         >>> from mnist_jax import MLP, init, inspection
         >>> spec = MLP((3,), ("relu",))

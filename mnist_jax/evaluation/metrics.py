@@ -65,7 +65,7 @@ def cross_entropy(
         InputError: if shapes or dtypes do not match; or, except during tracing, if a label is out of range.
         SpecError: if `output` is unknown.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from mnist_jax import metrics
         >>> loss = metrics.cross_entropy("softmax", jnp.zeros((1, 10)), jnp.array([3]))
@@ -99,7 +99,7 @@ def confusion_matrix(
     Raises:
         InputError: if shapes or dtypes do not match; or, except during tracing, if a class is out of range.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from mnist_jax import metrics
         >>> metrics.confusion_matrix(jnp.array([1, 1, 0]), jnp.array([1, 0, 0]))[:2, :2]
@@ -128,7 +128,7 @@ def class_scores(confusion: Confusion) -> ClassScores:
     Raises:
         InputError: if it is not an integer array of shape `[10, 10]`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from mnist_jax import metrics
         >>> confusion = metrics.confusion_matrix(jnp.array([1, 1, 0]), jnp.array([1, 0, 0]))
@@ -167,7 +167,7 @@ def calibration(
             probability or a label is out of range.
         SpecError: if `bins` is not a whole number of at least 1.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from mnist_jax import metrics
         >>> probabilities = jnp.eye(10)[:4]  # confident in the classes 0 to 3

@@ -102,7 +102,7 @@ def robustness(
         InputError: if images or labels are invalid or there are none.
         SpecError: if `key` is not a single typed key.
 
-    Example:
+    Examples:
         >>> import jax, numpy as np
         >>> from mnist_jax import robustness
         >>> images, labels = np.zeros((2, 28, 28), np.uint8), np.array([0, 1])

@@ -116,7 +116,7 @@ def init(spec: Spec, key: Key) -> Params:
     Raises:
         SpecError: if `spec` is not a network spec or `key` is not a single typed key.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax
         >>> params = mnist_jax.init(mnist_jax.MLP((100,), ("relu",)), jax.random.key(0))
         >>> sorted(params), params["Dense_0"]["kernel"].shape
@@ -139,7 +139,7 @@ def ensemble_params(members: Sequence[Params]) -> Params:
     Raises:
         SpecError: if `members` is a single dict.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax
         >>> members = [mnist_jax.init(mnist_jax.MLP((), ()), jax.random.key(seed)) for seed in (0, 1)]
         >>> sorted(mnist_jax.ensemble_params(members))
@@ -177,7 +177,7 @@ def apply(
         InputError: if the shape or dtype of the images is wrong.
         SpecError: if `spec`, `params`, `dtype` or `dropout` is invalid, or there is dropout without a key.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax
         >>> spec = mnist_jax.MLP((100,), ("relu",))
         >>> params = mnist_jax.init(spec, jax.random.key(0))
@@ -211,7 +211,7 @@ def intermediates(spec: Spec, params: Params, images: Images) -> tuple[jax.Array
     Raises:
         InputError, SpecError: as `apply`.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax
         >>> spec = mnist_jax.MLP((100, 20), ("relu", "tanh"))
         >>> params = mnist_jax.init(spec, jax.random.key(0))
@@ -256,7 +256,7 @@ def predict(spec: Spec, params: Params, images: Images) -> Logits:
         InputError: as `apply`; or, except during tracing, if a float32 pixel is outside 0..1.
         SpecError: as `apply`.
 
-    Example:
+    Examples:
         >>> import jax, mnist_jax
         >>> spec = mnist_jax.MLP((100,), ("relu",))
         >>> params = mnist_jax.init(spec, jax.random.key(0))

@@ -26,7 +26,7 @@ def plot_history(
         score: what to draw.
         ax: axes to draw on; by default those of a new figure.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> from mnist_jax import EpochRecord
         >>> history = [EpochRecord(1, 0.5, 0.8, 0.6, 0.75, 1.0, 64.0)]
@@ -62,7 +62,7 @@ def plot_histories(
         score: what to draw.
         ax: axes to draw on; by default those of a new figure.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> from mnist_jax import EpochRecord
         >>> history = [EpochRecord(1, 0.5, 0.8, 0.6, 0.75, 1.0, 64.0)]
@@ -92,7 +92,7 @@ def plot_sweep(rows: "Sequence[SweepRow]", *, ax: "Axes | None" = None) -> "Axes
         rows: the sweep's rows.
         ax: axes to draw on; by default those of a new figure.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> from mnist_jax import HyperParams
         >>> from mnist_jax.runs.sweep_results import SweepRow
@@ -131,7 +131,7 @@ def plot_robustness(curve: "AccuracyCurve", *, ax: "Axes | None" = None) -> "Axe
         curve: a curve from `robustness`.
         ax: axes to draw on; by default those of a new figure.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> from mnist_jax.evaluation.robustness import AccuracyCurve
         >>> curve = AccuracyCurve("noise", (0, 0.2), (0.9, 0.5), np.zeros((2, 28, 28)))
@@ -164,7 +164,7 @@ def plot_calibration(calibration: "Calibration", *, ax: "Axes | None" = None) ->
         calibration: the result of `metrics.calibration`.
         ax: axes to draw on; by default those of a new figure.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> from mnist_jax import metrics
         >>> calibration = metrics.calibration(np.eye(10, dtype=np.float32), np.arange(10))

@@ -30,7 +30,7 @@ def plot_images(
     Raises:
         InputError: there is no image, or the number of captions differs from that of the images.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> ax = plot_images(np.zeros((2, 28, 28)), ["3", "5"], ax=Figure().subplots())
         >>> [text.get_text() for text in ax.texts]
@@ -77,7 +77,7 @@ def plot_predictions(
     Raises:
         InputError: the shapes do not match.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> probabilities = np.eye(10)[[3, 5]]
         >>> ax = plot_predictions(np.zeros((2, 28, 28)), probabilities, [3, 5], ax=Figure().subplots())
@@ -127,7 +127,7 @@ def plot_weights(
     Raises:
         InputError: `silent` has another shape.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> params = {"Dense_0": {"kernel": np.ones((784, 6)), "bias": np.zeros(6)}}
         >>> ax = plot_weights(params, ax=Figure().subplots())
@@ -166,7 +166,7 @@ def plot_activations(hidden: Any, *, names: Sequence[str] = (), ax: "Axes | None
     Raises:
         InputError: `hidden` has another shape, or is empty.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> ax = plot_activations(np.ones((2, 16)), names=["3", "5"], ax=Figure().subplots())
         >>> ax.get_xlabel()
@@ -209,7 +209,7 @@ def plot_saliency(images: Any, saliency: Any, *, ax: "Axes | None" = None) -> "A
     Raises:
         InputError: the shapes differ.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> ax = plot_saliency(np.ones((2, 28, 28)), np.ones((2, 28, 28)), ax=Figure().subplots())
         >>> len(ax.images)

@@ -62,7 +62,7 @@ def plot_class_balance(
     Raises:
         InputError: there is no set, a set is empty, or its labels are invalid.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> ax = plot_class_balance({"training": [0, 1, 1]}, ax=Figure().subplots())
         >>> len(ax.patches)
@@ -103,7 +103,7 @@ def plot_confusion(
     Raises:
         InputError: `confusion` has another shape.
 
-    Example:
+    Examples:
         >>> from matplotlib.figure import Figure
         >>> ax = plot_confusion(np.eye(10, dtype=int), ax=Figure().subplots())
         >>> ax.get_xlabel(), len(ax.texts)

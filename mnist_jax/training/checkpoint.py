@@ -43,7 +43,7 @@ def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, An
     Raises:
         OSError: the file cannot be written; an existing file is unchanged.
 
-    Example:
+    Examples:
         >>> import tempfile, jax
         >>> from mnist_jax import MLP, Config, checkpoint, init_state
         >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
@@ -82,7 +82,7 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, d
         CheckpointError: the file is damaged, has another format version or another structure, or holds
             parameters that are not finite.
 
-    Example:
+    Examples:
         >>> import tempfile, jax
         >>> from mnist_jax import MLP, Config, checkpoint, init_state
         >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))

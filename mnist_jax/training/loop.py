@@ -30,7 +30,7 @@ class FitResult(NamedTuple):
         history: one record per epoch that this call trained.
         compile_seconds: wall time of compilation, in seconds.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import MLP, Config, init_state
         >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
@@ -92,7 +92,7 @@ def fit(
         InputError: images or labels are invalid, or fewer than one batch.
         DivergenceError: the loss or a parameter became NaN or infinite. It holds the last finite state.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import MLP, Config, fit, load
         >>> config = Config(MLP((4,), ("relu",)), epochs=2)

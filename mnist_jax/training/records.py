@@ -17,7 +17,7 @@ class EpochRecord:
         seconds: wall time of training, without compilation and validation.
         images_per_second: training examples per second of `seconds`.
 
-    Example:
+    Examples:
         >>> record = EpochRecord(1, 0.5, 0.875, None, None, 2.0, 30000.0)
         >>> record.epoch, record.accuracy
         (1, 0.875)

@@ -18,7 +18,7 @@ class TrainState(NamedTuple):
         key: the run's typed PRNG key; it never changes.
         ema_params: moving average of `params` where `config.ema_decay` is set; otherwise None.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import MLP, Config, init_state
         >>> state = init_state(Config(MLP((4,), ("relu",)), ema_decay=0.9), jax.random.key(0))
@@ -46,7 +46,7 @@ class StepMetrics(NamedTuple):
         correct: number of correct predictions, on the images without FGSM.
         size: number of examples in the batch.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> metrics = StepMetrics(loss=jnp.float32(2.3), correct=jnp.int32(8), size=jnp.int32(32))
         >>> float(metrics.correct / metrics.size)

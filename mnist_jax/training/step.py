@@ -43,7 +43,7 @@ def init_state(config: Config, key: Key) -> TrainState:
     Raises:
         SpecError: `config` is not a Config, or `key` is not one typed key.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import MLP, Config, init_state
         >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
@@ -85,7 +85,7 @@ def train_step(
         SpecError: the schedule's length is unknown; an argument has the wrong type; or the state belongs to
             another network or optimizer.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import MLP, Config, HyperParams, init_state, load, train_step
         >>> config = Config(MLP((4,), ("relu",)))
@@ -178,7 +178,7 @@ def train_epoch(
         SpecError: an argument has the wrong type; the state belongs to another network or optimizer; or all
             epochs together have 2**31 steps or more.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import MLP, Config, HyperParams, init_state, load, train_epoch
         >>> config = Config(MLP((4,), ("relu",)), batch_size=32)

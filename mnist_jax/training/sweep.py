@@ -39,7 +39,7 @@ class SweepResult(NamedTuple):
         params: the trained parameters: NumPy arrays with a leading axis `[runs]`.
         histories: one history per run. A diverged run has values that are not finite.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> result = SweepResult({"Dense_0": {"bias": np.zeros((3, 10))}}, histories=[[], [], []])
         >>> result.member(0)["Dense_0"]["bias"].shape
@@ -94,7 +94,7 @@ def fit_many(
             `callback` is not callable.
         InputError: images or labels are invalid, or fewer than one batch.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from mnist_jax import MLP, Config, HyperParams, fit_many, load
         >>> config = Config(MLP((), ()), epochs=1)

@@ -113,15 +113,18 @@ ORDER = (
 )
 
 
-def public_functions() -> list[tuple[str, object]]:
+def public_callables() -> list[tuple[str, object]]:
     import mnist_onnx
 
     names = [(name, getattr(mnist_jax, name)) for name in mnist_jax.__all__]
     names += [(name, getattr(mnist_onnx, name)) for name in mnist_onnx.__all__]
-    return [(name, thing) for name, thing in names if inspect.isfunction(thing)]
+    return [(name, thing) for name, thing in names if inspect.isfunction(thing) or inspect.isclass(thing)]
 
 
-@pytest.mark.parametrize(("name", "function"), public_functions())
+PUBLIC_FUNCTIONS = [(name, thing) for name, thing in public_callables() if inspect.isfunction(thing)]
+
+
+@pytest.mark.parametrize(("name", "function"), PUBLIC_FUNCTIONS)
 def test_public_functions_share_one_order_of_arguments(name: str, function: object) -> None:
     parameters = inspect.signature(function).parameters.values()
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name in ORDER]
@@ -129,9 +132,9 @@ def test_public_functions_share_one_order_of_arguments(name: str, function: obje
     assert "rng" not in {p.name for p in parameters}
 
 
-@pytest.mark.parametrize(("name", "function"), public_functions())
-def test_public_functions_have_docstrings(name: str, function: object) -> None:
-    assert inspect.getdoc(function), name
+@pytest.mark.parametrize(("name", "function"), public_callables())
+def test_public_names_have_an_example_in_their_docstring(name: str, function: object) -> None:
+    assert ">>>" in (inspect.getdoc(function) or ""), name
 
 
 def test_the_test_set_is_a_separate_type() -> None:
