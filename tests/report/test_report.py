@@ -221,6 +221,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_training(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 def test_a_pipe_as_output_is_refused(run_dir: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.html")
     assert main(["report", str(run_dir), "--out", str(tmp_path / "pipe.html")]) == 2
