@@ -197,7 +197,8 @@ def test_freehand_counts_correct_predictions(run_dir: Path, tmp_path: Path) -> N
 RECIPE = ("test-error", "--dataset", "digits", "--preset", "mlp-100", "--epochs")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.nightly
 def test_networks_are_evaluated_once_and_every_evaluation_is_counted(tmp_path: Path) -> None:
     out = ("--out", str(tmp_path))
     first = run(*RECIPE, "1", *out, "--seeds", "2")
@@ -216,7 +217,8 @@ def test_networks_are_evaluated_once_and_every_evaluation_is_counted(tmp_path: P
     assert (other["epochs"], other["looks"], len(other["networks"])) == (2, 5, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.nightly
 def test_networks_are_combined_into_ensembles(tmp_path: Path) -> None:
     out = ("--out", str(tmp_path))
     single, ensemble = run(*RECIPE, "2", *out, "--seeds", "4", "--ensemble", "2")["rows"]
@@ -230,7 +232,8 @@ def test_networks_are_combined_into_ensembles(tmp_path: Path) -> None:
     ]  # shares a member with each earlier ensemble
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.nightly
 def test_timing_does_not_use_the_test_set(tmp_path: Path) -> None:
     out = ("--out", str(tmp_path))
     timed = run(*RECIPE, "3", *out, "--seeds", "0", "--time")
