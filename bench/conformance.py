@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench import options
 from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax._utils.process_setup import start_jax
 from mnist_jax._utils.text import finite, markdown_table
@@ -47,7 +48,7 @@ def conformance(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Directory for the table, as .md and .json.")
     ] = Path(),
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the data set.")] = None,
+    data_dir: options.DataDir = None,
 ) -> None:
     """Run all export formats of each run's network in every runtime and compare the outputs with JAX.
 

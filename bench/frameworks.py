@@ -4,14 +4,13 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench import output
+from bench import options, output
 from bench.timing import summarize
-from bench.workers import ENVIRONMENTS, OURS, TRAINERS, Environments, Process, Python, running, select
+from bench.workers import OURS, TRAINERS, Process, running, select
 
 CLOCK = (
     "One epoch with the same network, batches, loss and Adam. Each program runs in a process of its own, "
@@ -22,27 +21,18 @@ CLOCK = (
 
 
 def frameworks(
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--peer", metavar="P", help="A baseline to compare with; may be repeated. (default: all)"
-        ),
-    ] = None,
-    preset_name: Annotated[
-        str, typer.Option("--preset", metavar="P", help="Preset of the network.")
-    ] = "mlp-100",
+    names: options.Peers = None,
+    preset_name: options.PresetName = "mlp-100",
     batch_sizes: Annotated[
         list[int] | None,
         typer.Option("--batch-size", metavar="N", help="Batch size; may be repeated. (default: 32, 128)"),
     ] = None,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Data set to train on.")] = "mnist",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the data set.")] = None,
+    dataset: options.DatasetName = "mnist",
+    data_dir: options.DataDir = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Epochs to time.")] = 5,
-    environments: Environments = ENVIRONMENTS,
-    python: Python = sys.executable,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot there.")
-    ] = None,
+    environments: options.Environments = options.ENVIRONMENTS,
+    python: options.Python = sys.executable,
+    out: options.Out = None,
 ) -> None:
     """Seconds per epoch and accuracy of mnist-jax, Keras, PyTorch and a plain JAX loop.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from bench import output
+from bench import options, output
 from bench.drawings import drawings, ink
 from mnist_jax.data import preprocess
 from mnist_jax.runs import directory
@@ -24,7 +24,7 @@ COLUMNS = (
 
 def freehand(
     run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Run directories.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot.")] = None,
+    out: options.Out = None,
 ) -> None:
     """Accuracy of each run's network on 215 freehand drawings, by which no network was ever selected."""
     from mnist_onnx import Classifier

@@ -3,14 +3,13 @@
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench import output
+from bench import options, output
 from bench.timing import summarize
-from bench.workers import ENVIRONMENTS, PREDICTORS, Environments, Process, Python, running, select
+from bench.workers import PREDICTORS, Process, running, select
 
 BATCH_SIZE = 1000
 CALLS = 200
@@ -23,23 +22,14 @@ CLOCK = (
 
 
 def latency(
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--peer", metavar="P", help="A baseline to compare with; may be repeated. (default: all)"
-        ),
-    ] = None,
-    preset_name: Annotated[
-        str, typer.Option("--preset", metavar="P", help="Preset of the network.")
-    ] = "mlp-100",
-    dataset: Annotated[str, typer.Option(metavar="D", help="Data set.")] = "mnist",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the data set.")] = None,
+    names: options.Peers = None,
+    preset_name: options.PresetName = "mlp-100",
+    dataset: options.DatasetName = "mnist",
+    data_dir: options.DataDir = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Turns to time.")] = 5,
-    environments: Environments = ENVIRONMENTS,
-    python: Python = sys.executable,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot there.")
-    ] = None,
+    environments: options.Environments = options.ENVIRONMENTS,
+    python: options.Python = sys.executable,
+    out: options.Out = None,
 ) -> None:
     """Latency of one image and throughput of many: JAX, ONNX Runtime, Keras and PyTorch.
 

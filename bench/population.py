@@ -2,12 +2,11 @@
 
 import functools
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench import output
+from bench import options, output
 from bench.timing import summarize, timed
 
 CLOCK = (
@@ -30,12 +29,10 @@ def population(
     batch_size: Annotated[int, typer.Option(metavar="N", help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(metavar="X", help="Adam's learning rate.")] = 3e-3,
     most_epochs: Annotated[int, typer.Option(metavar="N", help="Maximum number of epochs.")] = 20,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Data set to train on.")] = "mnist",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the data set.")] = None,
+    dataset: options.DatasetName = "mnist",
+    data_dir: options.DataDir = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Trainings to time.")] = 5,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot there.")
-    ] = None,
+    out: options.Out = None,
 ) -> None:
     """Networks per second to a target accuracy, by the number of networks trained at once.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import output
+from bench import options, output
 from mnist_jax._utils.process_setup import default_prng_impl, start_jax
 from mnist_jax._utils.text import mean_and_std, percent
 from mnist_jax.config.presets import PRESETS, Preset, preset
@@ -52,8 +52,8 @@ def test_error(
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Override the number of epochs, for a quick try.")
     ] = None,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Data set to train on.")] = "mnist",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the data set.")] = None,
+    dataset: options.DatasetName = "mnist",
+    data_dir: options.DataDir = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help=f"Update the table, the plot and {LOG} there.")
     ] = None,

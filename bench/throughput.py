@@ -2,14 +2,13 @@
 
 import functools
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from bench import output
+from bench import options, output
 from bench.timing import interleaved
-from bench.workers import ENVIRONMENTS, TORCH, Baseline, Environments, environment
+from bench.workers import TORCH, Baseline, environment
 from mnist_jax.config.networks import Dtype
 
 if TYPE_CHECKING:
@@ -40,17 +39,15 @@ def throughput(
             "--dtype", metavar="T", help="Dtype of the layers, float32 or bfloat16; may be repeated."
         ),
     ] = None,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Data set to train on.")] = "mnist",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the data set.")] = None,
+    dataset: options.DatasetName = "mnist",
+    data_dir: options.DataDir = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Epochs to time.")] = 5,
-    environments: Environments = ENVIRONMENTS,
+    environments: options.Environments = options.ENVIRONMENTS,
     python: Annotated[
         str | None,
         typer.Option(metavar="EXE", help="Python to install PyTorch for, to include it in the lower bound."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot there.")
-    ] = None,
+    out: options.Out = None,
 ) -> None:
     """Images per second by preset and batch size on each device, and the ratio to a lower bound.
 

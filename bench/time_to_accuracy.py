@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import output
+from bench import options, output
 from bench.time_to_accuracy_worker import RECIPES, Recipe
 from bench.timing import summarize
 from mnist_jax.errors import RunError
@@ -36,11 +36,9 @@ def time_to_accuracy(
     validation: Annotated[
         bool, typer.Option("--validation", help="Score on validation data instead of the test set.")
     ] = False,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Data set to train on.")] = "mnist",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the data set.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot there.")
-    ] = None,
+    dataset: options.DatasetName = "mnist",
+    data_dir: options.DataDir = None,
+    out: options.Out = None,
 ) -> None:
     """Seconds from the start of a process to a target test accuracy, cold and warm.
 

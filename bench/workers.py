@@ -8,9 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.config.validation import check_choice
 from mnist_jax.errors import RunError, SpecError
@@ -39,7 +37,6 @@ class Baseline(NamedTuple):
 # The default build of torch has gigabytes of CUDA; this version also exists as a CPU build.
 TORCH = ("torch==2.13.0", "numpy")
 OURS = "mnist-jax"
-ENVIRONMENTS = Path(tempfile.gettempdir()) / "mnist-jax-peers"
 KERAS = Baseline("keras_fit.py", ("keras", "tensorflow-cpu"), (("KERAS_BACKEND", "tensorflow"),))
 KERAS_ON_JAX = Baseline("keras_fit.py", ("keras", "jax"), (("KERAS_BACKEND", "jax"),))
 TRAINERS = {
@@ -69,12 +66,6 @@ def select(baselines: Mapping[str, Baseline], names: list[str] | None) -> dict[s
     for name in names or ():
         check_choice("peer", name, tuple(baselines))
     return {name: baselines[name] for name in dict.fromkeys((OURS, *(names or baselines)))}
-
-
-Environments = Annotated[
-    Path, typer.Option(metavar="DIR", help="Directory for the environments of the baselines.")
-]
-Python = Annotated[str, typer.Option(metavar="EXE", help="Python for the environments of the baselines.")]
 
 
 @contextmanager

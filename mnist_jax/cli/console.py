@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from mnist_jax._utils.text import percent, printable
 
 if TYPE_CHECKING:
@@ -80,8 +82,6 @@ def report_status(folder: Path, run: "Run", outcome: "RunOutcome") -> None:
     Raises:
         typer.Exit: with code 1, if the ONNX model failed its parity check.
     """
-    import typer
-
     done = len(outcome.history)
     if done < run.config.epochs:
         how = f"mnist-jax train --resume {shlex.quote(str(folder))}"

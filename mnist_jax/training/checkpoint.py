@@ -71,9 +71,8 @@ def load(path: str | PathLike[str], skeleton: TrainState) -> tuple[TrainState, d
 
     Args:
         path: a file written by `save`.
-        skeleton: a state of the expected structure, shapes and dtypes, such as
-            `jax.eval_shape(functools.partial(init_state, config), key)`. Its values and its key's PRNG
-            implementation are ignored.
+        skeleton: a state of the expected structure, shapes and dtypes, such as `abstract_state(config)`. Its
+            values and its key's PRNG implementation are ignored.
 
     Returns:
         The state, and the metadata passed to `save`, with the entries that `save` adds.
