@@ -189,7 +189,7 @@ def _row(
         "worst": max(errors),
         "seconds": members * timed[_recipe(run)] if _recipe(run) in timed else None,
         "onnx": all(network["onnx"] for network in networks),
-        "looks": evaluations,
+        "evaluations": evaluations,
         "networks": [{"seed": network["seed"], "accuracy": network["accuracy"]} for network in networks],
     }
 
@@ -229,7 +229,7 @@ COLUMNS = (
     ("seconds", lambda row: _format_seconds(row["seconds"])),
     ("ONNX = JAX", lambda row: "yes" if row["onnx"] else "NO"),
     ("seeds", lambda row: str(len(row["networks"]))),
-    ("test evaluations", lambda row: str(row["looks"])),
+    ("test evaluations", lambda row: str(row["evaluations"])),
 )
 
 

@@ -144,7 +144,7 @@ COLUMNS = (
     ),
     ("us/step", lambda row: f"{row['step_microseconds']:.0f}"),
     ("of peak", lambda row: f"{row['share_of_peak']:.1%}"),
-    ("x floor", lambda row: "" if row["times_floor"] is None else f"{row['times_floor']:.2f}"),
+    ("x lower bound", lambda row: "" if row["times_floor"] is None else f"{row['times_floor']:.2f}"),
     ("compiling, s", lambda row: f"{row['compile_seconds']:.1f}"),
 )
 

@@ -114,18 +114,18 @@ def plot_predictions(
 
 
 def plot_weights(
-    params: Mapping[str, Any], *, silent: Any = None, most: int = 100, ax: "Axes | None" = None
+    params: Mapping[str, Any], *, dead: Any = None, most: int = 100, ax: "Axes | None" = None
 ) -> "Axes":
     """Draws the weights of each unit of the first layer as an image: red is positive, blue is negative.
 
     Args:
         params: a network's parameters.
-        silent: bool `[units]`, such as from `inspection.dead_units`; these units are crossed out.
+        dead: bool `[units]`, such as from `inspection.dead_units`; these units are crossed out.
         most: maximum number of units to show.
         ax: axes to draw on; by default those of a new figure.
 
     Raises:
-        InputError: `silent` has another shape.
+        InputError: `dead` has another shape.
 
     Examples:
         >>> from matplotlib.figure import Figure
@@ -137,9 +137,9 @@ def plot_weights(
     kernel = np.asarray(params["Conv_0" if "Conv_0" in params else "Dense_0"]["kernel"])
     side = kernel.shape[0] if kernel.ndim == 4 else 28
     pictures = np.moveaxis(kernel.reshape(side, side, -1), -1, 0)[:most]
-    crosses = np.zeros(kernel.shape[-1]) if silent is None else as_real("silent", silent)
+    crosses = np.zeros(kernel.shape[-1]) if dead is None else as_real("dead", dead)
     if crosses.shape != kernel.shape[-1:]:
-        raise InputError(f"silent must be bool [{kernel.shape[-1]}], one a unit; got {list(crosses.shape)}")
+        raise InputError(f"dead must be bool [{kernel.shape[-1]}], one a unit; got {list(crosses.shape)}")
     gap = max(1, side // 14)
     columns = min(len(pictures), 20 if len(pictures) > 50 else 10)
     mosaic, places = _mosaic(pictures, columns, gap, gap)

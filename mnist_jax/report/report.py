@@ -77,7 +77,7 @@ def report(
         command=command,
         onnx_bytes=onnx_bytes,
         swept=swept,
-        looked_at=min(NUM_DEAD_UNIT_IMAGES, len(data.train)),
+        examined=min(NUM_DEAD_UNIT_IMAGES, len(data.train)),
         **figures,
     )
 
@@ -192,18 +192,18 @@ def _network_figures(spec: Spec, params: Params, data: "Dataset") -> dict[str, A
     pictures = np.asarray(data.test.images)[first]
     names = [data.classes[labels[index]] for index in first]
     layers = jax.jit(functools.partial(intermediates, spec))(params, pictures)
-    silent = None
+    dead = None
     if layers:
-        silent = jax.jit(functools.partial(dead_units, spec))(
+        dead = jax.jit(functools.partial(dead_units, spec))(
             params, data.train.images[:NUM_DEAD_UNIT_IMAGES]
         )
     gradients = jax.jit(functools.partial(saliency, spec))(params, pictures)
     return {
         "most": UNITS,
         "units": layers[0].shape[-1] if layers else CLASSES,
-        "silent": None if silent is None else int(silent.sum()),
+        "dead": None if dead is None else int(dead.sum()),
         "weights": svg(
-            "Weights of the first layer's units", plots.plot_weights(params, silent=silent, most=UNITS)
+            "Weights of the first layer's units", plots.plot_weights(params, dead=dead, most=UNITS)
         ),
         "layers": [
             svg(

@@ -56,7 +56,7 @@ def complete(
     }
     request = {**settings, "seeds": seeds, **grid}
     rows, before = _saved_rows(folder, request, combinations)
-    content: dict[str, Any] = {"format": FORMAT, "asked": request, "seeds": seeds}
+    content: dict[str, Any] = {"format": FORMAT, "request": request, "seeds": seeds}
 
     def save(best: int | None = None) -> None:
         seconds = round(before + time.perf_counter() - started, 3)
@@ -93,7 +93,7 @@ def _saved_rows(
     if not (folder / SWEEP).exists():
         return [], 0.0
     values = directory.read_json(folder, SWEEP)
-    theirs, ours = loading.flatten_json(values.get("asked")), loading.flatten_json(request)
+    theirs, ours = loading.flatten_json(values.get("request")), loading.flatten_json(request)
     for name in ours:
         if theirs.get(name) != ours[name]:
             raise RunError(

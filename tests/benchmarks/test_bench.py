@@ -207,14 +207,14 @@ def test_networks_are_evaluated_once_and_every_evaluation_is_counted(tmp_path: P
     accuracies = [network["accuracy"] for network in row["networks"]]
     assert row["error"] == pytest.approx(1 - np.mean(accuracies))
     assert row["std"] == pytest.approx(np.std(accuracies, ddof=1))
-    assert (row["looks"], again["rows"][0]["looks"]) == (2, 4)
+    assert (row["evaluations"], again["rows"][0]["looks"]) == (2, 4)
     assert [network["seed"] for network in again["rows"][0]["networks"]] == [0, 1, 2]
     lines = [json.loads(line) for line in (tmp_path / "test_evaluations.jsonl").read_text().splitlines()]
     assert [line["seed"] for line in lines] == [0, 1, 1, 2]
     assert [line["accuracy"] for line in lines[:2]] == accuracies
 
     (other,) = run(*RECIPE, "2", *out, "--seeds", "1")["rows"]  # another recipe with the same name
-    assert (other["epochs"], other["looks"], len(other["networks"])) == (2, 5, 1)
+    assert (other["epochs"], other["evaluations"], len(other["networks"])) == (2, 5, 1)
 
 
 @pytest.mark.nightly
@@ -224,7 +224,7 @@ def test_networks_are_combined_into_ensembles(tmp_path: Path) -> None:
     single, ensemble = run(*RECIPE, "2", *out, "--seeds", "4", "--ensemble", "2")["rows"]
     assert (ensemble["preset"], ensemble["parameters"]) == ("2 x mlp-100", 2 * single["parameters"])
     assert [network["seed"] for network in ensemble["networks"]] == [0, 2]
-    assert ensemble["looks"] == 2
+    assert ensemble["evaluations"] == 2
     assert ensemble["onnx"]
     _, shifted = run(*RECIPE, "2", *out, "--seeds", "2", "--first-seed", "1", "--ensemble", "2")["rows"]
     assert [network["seed"] for network in shifted["networks"]] == [

@@ -289,7 +289,7 @@ def test_plots_reject_invalid_data() -> None:
         lambda: plots.plot_images(np.zeros((1, 9, 9), complex)),
         lambda: plots.plot_images(TestSet(np.zeros((1, 28, 28)), np.zeros(1))),
         lambda: plots.plot_activations(np.zeros((3, 3, 3))),
-        lambda: plots.plot_weights(mnist_jax.init(SPEC, KEY), silent=np.zeros((2, 2))),
+        lambda: plots.plot_weights(mnist_jax.init(SPEC, KEY), dead=np.zeros((2, 2))),
     ):
         with pytest.raises(InputError) as caught:
             draw()

@@ -148,7 +148,7 @@ def test_the_confusion_matrix_shows_counts_or_errors_in_percent() -> None:
 
 def test_dead_units_are_crossed_out() -> None:
     kernel = {"Dense_0": {"kernel": RANDOM.normal(size=(784, 5))}}
-    assert len(plots.plot_weights(kernel, silent=np.array([0, 1, 0, 0, 1], bool)).lines) == 4
+    assert len(plots.plot_weights(kernel, dead=np.array([0, 1, 0, 0, 1], bool)).lines) == 4
 
 
 def test_the_true_class_has_another_color() -> None:
