@@ -1,0 +1,1 @@
+"""Simulated photographs of handwritten digits, drawn by program."""
