@@ -168,7 +168,11 @@ def test_time_to_accuracy_starts_with_the_process(tmp_path: Path) -> None:
         assert row["cold_seconds"]["low"] > 0
     function, command = result["rows"]
     assert function["accuracies"] == pytest.approx(command["accuracies"], abs=0.02)
-    assert {path.name for path in tmp_path.iterdir()} == {"accuracy.json", "accuracy.md", "accuracy.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "time_to_accuracy.json",
+        "time_to_accuracy.md",
+        "time_to_accuracy.png",
+    }
 
 
 def test_the_drawings_are_frozen_and_cover_all_digits() -> None:
