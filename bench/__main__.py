@@ -9,6 +9,7 @@ from bench import (
     frameworks,
     freehand,
     latency,
+    photographs,
     population,
     test_error,
     throughput,
@@ -28,6 +29,7 @@ app.command()(population.population)
 app.command()(latency.latency)
 app.command()(time_to_accuracy.time_to_accuracy)
 app.command()(freehand.freehand)
+app.command()(photographs.photographs)
 app.command()(test_error.test_error)
 app.command()(conformance.conformance)
 

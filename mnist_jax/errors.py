@@ -57,7 +57,9 @@ class NotInstalledError(MnistJaxError, ModuleNotFoundError):
 
     def __init__(self, what: str, error: ModuleNotFoundError) -> None:
         module = (error.name or "a package").partition(".")[0]
-        package = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(module, module)
+        package = {"PIL": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn"}.get(
+            module, module
+        )
         super().__init__(
             f"{what} needs {package}, which is not installed; pip install {package}, "
             "or pip install mnist-jax for all dependencies",

@@ -41,24 +41,24 @@ def photographs(name: str, images: np.ndarray) -> Iterator[Photograph]:
         images: uint8 `[10000, 28, 28]`, MNIST's last 10,000 training images.
     """
     each, _, seed = SIZES[name]
-    digits = _digits(name, len(images))
+    order = digits(name, len(images))
     for number, (kind, make) in enumerate(KINDS.items()):
         for copy in range(each):
             rng = np.random.default_rng([seed, number, copy])
-            digit = int(digits[(number * each + copy) % len(digits)])
+            digit = int(order[(number * each + copy) % len(order)])
             yield Photograph(kind, digit, make(images[digit], rng))
 
 
 def pages(name: str, images: np.ndarray) -> Iterator[tuple[Image.Image, Rows]]:
     """The pages of a set, in a fixed order, and the indices of their digits."""
     _, count, seed = SIZES[name]
-    digits = _digits(name, len(images))
+    order = digits(name, len(images))
     for number in range(count):
         rng = np.random.default_rng([seed, 1000, number])
-        yield page(images, rng.permutation(digits), rng)
+        yield page(images, rng.permutation(order), rng)
 
 
-def _digits(name: str, count: int) -> np.ndarray:
+def digits(name: str, count: int) -> np.ndarray:
     """The indices of a set's digits, shuffled: even ones for work, odd ones frozen."""
     return np.random.default_rng(SIZES[name][2]).permutation(np.arange(list(SIZES).index(name), count, 2))
 

@@ -1,7 +1,6 @@
 """`mnist-jax predict`."""
 
 import io
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +10,14 @@ import typer
 
 from mnist_jax._utils.text import percent, printable
 from mnist_jax.cli import console, options
+from mnist_jax.cli.predict_input import from_files, from_stdin
 from mnist_jax.errors import ImageError
 from mnist_jax.runs import directory
 
 if TYPE_CHECKING:
     import numpy as np
 
-LARGEST_STDIN = 2**30  # bytes; 1.3 million images
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+SURE = 0.8  # probability, from which an answer is given without a doubt
 
 
 class Answer(NamedTuple):
@@ -30,6 +29,9 @@ class Answer(NamedTuple):
         probabilities: one per class; empty after an error.
         label: the predicted class; empty after an error.
         error: why there is no prediction; empty otherwise.
+        place: of several digits in one picture, the row and the box (left, top, right, bottom; shares of its
+            width and height); None of a picture of one.
+        shape: what speaks against its shape being one digit; empty if nothing does.
     """
 
     name: str
@@ -37,13 +39,21 @@ class Answer(NamedTuple):
     probabilities: list[float]
     label: str
     error: str
+    place: tuple[int, tuple[float, float, float, float]] | None = None
+    shape: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Why the prediction may be wrong; empty if nothing speaks against it."""
+        unsure = bool(self.probabilities) and max(self.probabilities) < SURE
+        return self.shape or ("the network is unsure" if unsure else "")
 
 
 def predict(
     model: options.RunOrFile,
     pictures: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, WebP or BMP files, or folders of them."),
+        typer.Argument(metavar="IMAGE...", help="Picture files, or folders of them."),
     ] = None,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read 28x28 uint8 arrays, raw or .npy, white on black.")
@@ -59,26 +69,44 @@ def predict(
             help="For other ONNX files: input values of black and white, such as 0..1.",
         ),
     ] = None,
+    several: Annotated[
+        bool, typer.Option("--several", help="Read all digits of each picture, in reading order.")
+    ] = False,
+    annotate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the picture with boxes and answers as PNG.")
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an HTML page with each picture after each step."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name hidden files left out.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per picture.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Classify pictures of handwritten digits, of any size and on any paper.
 
-    Each picture is preprocessed as MNIST was. For one that is damaged, blank, or shows several digits, an
-    error is printed, and the exit code is 2.
+    Each picture is preprocessed as MNIST was. For one that is damaged, blank, or in doubt to show one digit,
+    the reason is printed, and the exit code is 2. An answer below 80 % is marked as unsure.
 
     Example: mnist-jax predict runs/my-run photo.jpg --show
     """
     if bool(pictures) == stdin:
         got = f"{len(pictures)} pictures and --stdin" if pictures else "neither"
         raise ImageError(f"predict needs, after the model ({model}), pictures or --stdin; got {got}")
-    if save_prepared is not None and save_prepared.suffix.lower() != ".png":
-        raise ImageError(f"--save-prepared must name a .png file; got {save_prepared}")
+    _check_output("--save-prepared", save_prepared, ".png")
+    _check_output("--annotate", annotate, ".png")
+    _check_output("--explain", explain, ".html")
+    if annotate is not None and len(pictures or []) != 1:
+        raise ImageError(f"--annotate takes exactly one picture; got {len(pictures or [])}")
     from mnist_onnx import Classifier
 
     classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
-    prepared = list(_from_stdin() if stdin else _from_files(pictures or []))
+    prepared = list(from_stdin() if stdin else _prepared(pictures or [], several, verbose))
     answers = list(_answer(classifier, prepared))
+    if annotate is not None and pictures:
+        _annotate(annotate, pictures[0], answers)
+    if explain is not None:
+        _explain(explain, pictures or [], answers)
     if save_prepared is not None:
         _save(save_prepared, answers)
     if as_json:
@@ -92,93 +120,90 @@ def predict(
         raise typer.Exit(2)
 
 
-def _from_files(paths: list[Path]) -> Iterator[tuple[str, Any]]:
-    """Yields each picture's name, and its 28x28 array or the error that it caused."""
-    from mnist_jax.data.preprocess import prepare, read
-
-    for path in paths:
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not files:
-            yield str(path), ImageError(f"{path} must hold PNG, JPEG, WebP or BMP pictures; got none")
-        for file in files:
-            try:
-                yield str(file), prepare(read(file))
-            except ImageError as error:
-                yield str(file), error
+def _check_output(name: str, path: Path | None, suffix: str) -> None:
+    if path is not None and path.suffix.lower() != suffix:
+        raise ImageError(f"{name} must name a {suffix} file; got {path}")
 
 
-def _from_stdin() -> Iterator[tuple[str, Any]]:
-    """Yields 28x28 arrays from stdin, without preprocessing."""
-    import numpy as np
+def _prepared(paths: list[Path], several: bool, verbose: bool) -> Iterator[tuple[str, Any]]:
+    """Yields each picture's name, and its digit or the error that it caused; or each of its digits."""
+    from mnist_jax.data.preprocess import examine, prepare_all
 
-    data = sys.stdin.buffer.read(LARGEST_STDIN + 1)
-    if len(data) > LARGEST_STDIN:
-        raise ImageError(f"stdin must hold at most {LARGEST_STDIN:,} bytes; got more; send fewer images")
-    if data.startswith(b"\x93NUMPY"):
-        array = _parse_npy(data)
-    elif not data or len(data) % 784:
-        raise ImageError(f"stdin must be a .npy file, or 784 bytes per image; got {len(data):,} bytes")
-    else:
-        array = np.frombuffer(data, np.uint8).reshape(-1, 28, 28)
-    for index, picture in enumerate(array.reshape(-1, 28, 28)):
-        yield f"stdin[{index}]", picture
-
-
-def _parse_npy(data: bytes) -> "np.ndarray":
-    """Returns the images of a .npy file, as a view, so that a forged header cannot exhaust the memory.
-
-    Raises:
-        ImageError: it is truncated, or holds other data.
-    """
-    import numpy as np
-
-    from mnist_jax.data.formats import npy
-
-    try:
-        header = npy.read_header(data)
-    except ValueError as error:
-        raise ImageError(f"stdin must be a complete .npy file of numbers; {error}") from None
-    shape = header.shape
-    if header.dtype != np.uint8 or len(shape) not in (2, 3) or shape[-2:] != (28, 28):
-        raise ImageError(f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {header.dtype} {list(shape)}")
-    size, expected = len(data) - header.offset, math.prod(shape)
-    if size != expected:
-        raise ImageError(
-            f"stdin must be a complete .npy file of numbers, {expected:,} bytes by its header; got {size:,}"
-        )
-    values = np.frombuffer(data, np.uint8, offset=header.offset)
-    return values.reshape(shape, order="F" if header.by_columns else "C")
+    for name, result in from_files(paths, prepare_all if several else examine, verbose):
+        if isinstance(result, list):
+            yield from ((name, digit) for digit in result)
+        elif not isinstance(result, ImageError) and result.doubt:
+            yield name, ImageError(result.doubt)
+        else:
+            yield name, result
 
 
 def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer]:
     """Runs the network once, on all pictures without an error."""
     import numpy as np
 
-    good = [picture for _, picture in prepared if not isinstance(picture, ImageError)]
+    images = [getattr(item, "image", item) for _, item in prepared]
+    good = [image for image in images if not isinstance(image, ImageError)]
     rows = iter(classifier.predict(np.stack(good)).tolist() if good else [])
-    for name, picture in prepared:
-        if isinstance(picture, ImageError):
-            yield Answer(name, None, [], "", str(picture))
-        else:
-            row = next(rows)
-            yield Answer(name, picture, row, classifier.labels[row.index(max(row))], "")
+    for (name, item), image in zip(prepared, images, strict=True):
+        if isinstance(image, ImageError):
+            yield Answer(name, None, [], "", str(image))
+            continue
+        row, label = next(rows), ""
+        label = classifier.labels[row.index(max(row))]
+        place = (item.row, item.box) if hasattr(item, "row") else None
+        yield Answer(name, image, row, label, "", place, getattr(item, "doubt", ""))
+
+
+def _annotate(path: Path, picture: Path, answers: list[Answer]) -> None:
+    from mnist_jax._utils.atomic_io import write_atomic
+    from mnist_jax.data.preprocess import read
+    from mnist_jax.report.explanation import annotated
+
+    found = [(answer.place[1], answer.label + "?" * bool(answer.doubt)) for answer in answers if answer.place]
+    if not found:
+        raise ImageError(f"--annotate needs --several, and digits; got {answers[0].error or 'one digit'}")
+    buffer = io.BytesIO()
+    annotated(read(picture), found).save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def _explain(path: Path, pictures: list[Path], answers: list[Answer]) -> None:
+    from mnist_jax._utils.atomic_io import write_atomic
+    from mnist_jax.data.preprocess import examine
+    from mnist_jax.report.explanation import explanation
+
+    texts = {
+        answer.name: answer.error or f"{answer.label}, {percent(max(answer.probabilities))}"
+        for answer in answers
+    }
+    shown = [
+        (name, texts.get(name, ""), {} if isinstance(result, ImageError) else result.steps)
+        for name, result in from_files(pictures, examine, verbose=False)
+    ]
+    write_atomic(path, explanation(shown).encode())
 
 
 def _as_json(answer: Answer, labels: list[str]) -> dict[str, Any]:
     if answer.error:
         return {"picture": answer.name, "error": answer.error}
     probabilities = dict(zip(labels, answer.probabilities, strict=True))
-    return {"picture": answer.name, "label": answer.label, "probabilities": probabilities}
+    result: dict[str, Any] = {"picture": answer.name, "label": answer.label, "probabilities": probabilities}
+    if answer.doubt:
+        result["doubt"] = answer.doubt
+    if answer.place is not None:
+        result["row"], result["box"] = answer.place
+    return result
 
 
 def _print_csv(answers: list[Answer], labels: list[str]) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["picture", "label", "probability", *labels, "error"])
+    writer.writerow(["picture", "label", "probability", *labels, "doubt", "error"])
     for answer in answers:
         columns = [f"{value:.6f}" for value in answer.probabilities] or [""] * len(labels)
-        writer.writerow([answer.name, answer.label, max(columns), *columns, answer.error])
+        writer.writerow([answer.name, answer.label, max(columns), *columns, answer.doubt, answer.error])
 
 
 def _print(answer: Answer, labels: list[str], show: bool) -> None:
@@ -188,7 +213,12 @@ def _print(answer: Answer, labels: list[str], show: bool) -> None:
         return
     ranked = sorted(zip(answer.probabilities, labels, strict=True), reverse=True)
     others = ", ".join(f"{label} {percent(share)}" for share, label in ranked[1:3])
-    print(f"{printable(answer.name)}: {answer.label} ({percent(ranked[0][0])}; then {others})")  # noqa: T201
+    row = f", row {answer.place[0] + 1}" if answer.place else ""
+    doubt = f"; {answer.doubt}" if answer.doubt else ""
+    print(  # noqa: T201
+        f"{printable(answer.name)}{row}: {answer.label}{'?' * bool(doubt)} "
+        f"({percent(ranked[0][0])}; then {others}{doubt})"
+    )
     if show and answer.prepared is not None:
         print(_shades(answer.prepared))  # noqa: T201
 

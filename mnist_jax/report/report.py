@@ -194,9 +194,7 @@ def _network_figures(spec: Spec, params: Params, data: "Dataset") -> dict[str, A
     layers = jax.jit(functools.partial(intermediates, spec))(params, pictures)
     dead = None
     if layers:
-        dead = jax.jit(functools.partial(dead_units, spec))(
-            params, data.train.images[:NUM_DEAD_UNIT_IMAGES]
-        )
+        dead = jax.jit(functools.partial(dead_units, spec))(params, data.train.images[:NUM_DEAD_UNIT_IMAGES])
     gradients = jax.jit(functools.partial(saliency, spec))(params, pictures)
     return {
         "most": UNITS,

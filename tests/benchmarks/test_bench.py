@@ -10,6 +10,9 @@ import pytest
 
 from bench import frameworks, output, roofline, test_error, timing, workers
 from bench.drawings import drawings, ink
+from bench.photos import sets
+from bench.photos.kinds import KINDS
+from bench.photos.pages import page
 from mnist_jax.config.networks import CNN, MLP
 from mnist_jax.config.presets import PRESETS
 from mnist_jax.data.datasets import load
@@ -198,10 +201,31 @@ def test_freehand_counts_correct_predictions(run_dir: Path, tmp_path: Path) -> N
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
 
 
-RECIPE = ("test-error", "--dataset", "digits", "--preset", "mlp-100", "--epochs")
+def test_photographs_are_the_same_on_every_run_and_cover_every_kind() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (10_000, 28, 28), np.uint8)
+    images[:, :6] = images[:, -6:] = images[:, :, :6] = images[:, :, -6:] = 0
+    first = {kind: make(images[0], np.random.default_rng(1)) for kind, make in KINDS.items()}
+    assert len(first) == 16
+    for kind, picture in first.items():
+        assert picture.tobytes() == KINDS[kind](images[0], np.random.default_rng(1)).tobytes()
+    working, frozen = (set(sets.digits(name, 10_000).tolist()) for name in ("working", "frozen"))
+    assert not working & frozen
+    picture, rows = page(images, np.arange(40), np.random.default_rng(2))
+    assert [digit for row in rows for digit in row] == list(range(sum(map(len, rows))))
+    assert min(picture.size) > 100
 
 
 @pytest.mark.nightly
+def test_the_frozen_photographs_are_those_that_were_fixed(mnist_dir: Path) -> None:
+    data = load("mnist", mnist_dir, validation_fraction=1 / 6).validation
+    assert data is not None
+    for name, expected in sets.SHA256.items():
+        assert sets.digest(name, np.asarray(data.images)) == expected
+
+
+RECIPE = ("test-error", "--dataset", "digits", "--preset", "mlp-100", "--epochs")
+
+
 @pytest.mark.nightly
 def test_networks_are_evaluated_once_and_every_evaluation_is_counted(tmp_path: Path) -> None:
     out = ("--out", str(tmp_path))
@@ -211,7 +235,7 @@ def test_networks_are_evaluated_once_and_every_evaluation_is_counted(tmp_path: P
     accuracies = [network["accuracy"] for network in row["networks"]]
     assert row["error"] == pytest.approx(1 - np.mean(accuracies))
     assert row["std"] == pytest.approx(np.std(accuracies, ddof=1))
-    assert (row["evaluations"], again["rows"][0]["looks"]) == (2, 4)
+    assert (row["evaluations"], again["rows"][0]["evaluations"]) == (2, 4)
     assert [network["seed"] for network in again["rows"][0]["networks"]] == [0, 1, 2]
     lines = [json.loads(line) for line in (tmp_path / "test_evaluations.jsonl").read_text().splitlines()]
     assert [line["seed"] for line in lines] == [0, 1, 1, 2]
@@ -221,7 +245,6 @@ def test_networks_are_evaluated_once_and_every_evaluation_is_counted(tmp_path: P
     assert (other["epochs"], other["evaluations"], len(other["networks"])) == (2, 5, 1)
 
 
-@pytest.mark.nightly
 @pytest.mark.nightly
 def test_networks_are_combined_into_ensembles(tmp_path: Path) -> None:
     out = ("--out", str(tmp_path))
@@ -236,7 +259,6 @@ def test_networks_are_combined_into_ensembles(tmp_path: Path) -> None:
     ]  # shares a member with each earlier ensemble
 
 
-@pytest.mark.nightly
 @pytest.mark.nightly
 def test_timing_does_not_use_the_test_set(tmp_path: Path) -> None:
     out = ("--out", str(tmp_path))

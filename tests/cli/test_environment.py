@@ -117,7 +117,7 @@ def test_strict_promotion_guarded_transfers_and_backends_that_are_not_there_chan
     tmp_path: Path,
 ) -> None:
     """A run with all settings is bit-identical to a run without any."""
-    arguments = *TRAIN, "--epochs", "2", "--report", "--out", "run"
+    arguments = *TRAIN, "--epochs", "2", "--out", "run"
     settings = {
         "JAX_NUMPY_DTYPE_PROMOTION": "strict",
         "JAX_TRANSFER_GUARD": "disallow_explicit",
@@ -126,7 +126,7 @@ def test_strict_promotion_guarded_transfers_and_backends_that_are_not_there_chan
     }
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    done = in_environment(tmp_path / "a", *arguments, **settings)
+    done = in_environment(tmp_path / "a", *arguments, "--report", **settings)
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 3, done.stderr
     assert in_environment(tmp_path / "b", *arguments).returncode == 0

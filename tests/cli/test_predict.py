@@ -13,7 +13,7 @@ import pytest
 from helpers.pictures import drawing
 from PIL import Image
 
-from mnist_jax.cli import main, predict
+from mnist_jax.cli import main, predict_input
 from mnist_jax.config.training import Config
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.data.preprocess import prepare
@@ -36,6 +36,7 @@ def pictures(tmp_path: Path) -> Path:
     Image.new("L", (50, 50), 255).save(folder / "blank.jpg")
     (folder / "damaged.webp").write_bytes(b"RIFF")
     (folder / "notes.txt").write_text("")
+    (folder / "._a two.png").write_bytes(b"what macOS keeps beside a file")
     return folder
 
 
@@ -68,7 +69,8 @@ def test_each_picture_gets_a_prediction_or_an_error(
     assert main(["predict", str(model), str(pictures)]) == 2
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 1
-    assert len(printed.err.splitlines()) == 2
+    assert len(printed.err.splitlines()) == 3  # and the file that is no picture
+    assert "notes.txt is left out: .txt is not a picture's" in printed.err
     assert main(["predict", str(model), str(pictures), "--json"]) == 2
     assert ["error" in answer for answer in json.loads(capsys.readouterr().out)] == [False, True, True]
 
@@ -181,7 +183,7 @@ def test_stdin_takes_a_header_in_any_order_and_pictures_by_columns(
 def test_endless_stdin_is_refused(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(predict, "LARGEST_STDIN", 10_000)
+    monkeypatch.setattr(predict_input, "LARGEST_STDIN", 10_000)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(784 * 100))))
     assert main(["predict", str(model), "--stdin"]) == 2
     assert "stdin must hold at most 10,000 bytes; got more" in capsys.readouterr().err
@@ -195,8 +197,11 @@ def test_mistakes_are_one_line(
     for arguments, message in (
         ([str(model)], "pictures or --stdin; got neither"),
         ([str(model), two, "--stdin"], "pictures and --stdin"),
-        ([str(model), "nowhere.png"], "nowhere.png must be a PNG, JPEG, WebP or BMP picture; No such file"),
-        ([str(model), str(tmp_path / "empty")], "must hold PNG, JPEG, WebP or BMP pictures; got none"),
+        (
+            [str(model), "nowhere.png"],
+            "nowhere.png must be a PNG, JPEG, WebP, BMP, TIFF or GIF picture; No such",
+        ),
+        ([str(model), str(tmp_path / "empty")], "must hold pictures (.bmp, .gif, "),
         (["nowhere.onnx", two], "nowhere.onnx must be an ONNX file; it cannot be read"),
         ([str(pictures), two], "model.onnx must be an ONNX file; it cannot be read"),
         (
@@ -233,3 +238,54 @@ def test_a_float32_file_gives_the_same_prediction(
         assert main(["predict", str(path), str(pictures / "a two.png"), "--json"]) == 0
         answers.append(list(json.loads(capsys.readouterr().out)[0]["probabilities"].values()))
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
+
+
+def test_hidden_files_are_named_where_asked_for(
+    model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(model), str(pictures)]) == 2
+    assert "._a two.png" not in capsys.readouterr().err
+    assert main(["predict", str(model), str(pictures), "-v"]) == 2
+    assert "._a two.png is hidden; left out" in capsys.readouterr().err
+
+
+def test_all_digits_of_a_page_are_read_and_drawn(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Image.new("L", (700, 300), 255)
+    for left in (60, 260, 460):
+        page.paste(drawing(200), (left, 50))
+    page.save(tmp_path / "page.png")
+    shown = tmp_path / "shown.png"
+    command = ["predict", str(model), str(tmp_path / "page.png"), "--several"]
+    assert main([*command, "--json", "--annotate", str(shown)]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    expected = str(Classifier(model).predict(prepare(drawing())[None])[0].argmax())
+    assert [(answer["row"], answer["label"]) for answer in answers] == [(0, expected)] * 3
+    lefts = [answer["box"][0] for answer in answers]
+    np.testing.assert_allclose(np.diff(lefts), 200 / 700, atol=0.01)
+    red = np.asarray(Image.open(shown)).astype(int)
+    assert (red[..., 0] - red[..., 1] > 100).sum() > 1_000
+    assert main(command) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["predict", str(model), str(tmp_path / "page.png")]) == 2
+    assert "got 3 separate shapes; cut it into one picture each, or read all" in capsys.readouterr().err
+
+
+def test_each_step_is_explained(model: Path, pictures: Path, tmp_path: Path) -> None:
+    page = tmp_path / "steps.html"
+    assert main(["predict", str(model), str(pictures), "--explain", str(page)]) == 2
+    text = page.read_text()
+    assert text.count("<h2>") == 3
+    assert text.count('alt="framed"') == 1
+    assert "got a blank one" in text
+
+
+def test_an_unsure_answer_says_so(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.full((1, 28, 28), 90, np.uint8)
+    assert Classifier(model).predict(noise).max() < 0.8
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(noise.tobytes())))
+    assert main(["predict", str(model), "--stdin"]) == 0
+    assert "; the network is unsure)" in capsys.readouterr().out

@@ -271,7 +271,7 @@ def test_prepare_rejects_empty_images_and_wrong_types() -> None:
         ([[0, 255]], r"must be a Pillow image or an array; got list; convert it first"),
         (np.ma.masked_array(np.zeros((9, 9), np.uint8)), "got MaskedArray; fill it first"),
         (None, "got NoneType"),
-        (np.zeros((9, 9)), r"must be uint8 \[h, w\]"),
+        (np.zeros((9, 9), complex), r"must be numbers \[h, w\]"),
     ):
         with pytest.raises(ImageError, match=message):
             prepare(wrong)

@@ -93,8 +93,8 @@ def raises(get, message):
         assert len(str(error).splitlines()) == 1
     else:
         raise AssertionError(message)
-raises(lambda: mnist_jax.preprocess.prepare, "mnist_jax.preprocess needs pillow")
-raises(lambda: __import__("mnist_jax.data.preprocess"), "mnist_jax.data.preprocess needs pillow")
+raises(lambda: mnist_jax.preprocess.prepare, "mnist_jax.preprocess.prepare needs opencv-python-headless")
+raises(lambda: mnist_jax.preprocess.read, "mnist_jax.preprocess.read needs opencv-python-headless")
 raises(lambda: mnist_jax.fit, "mnist_jax.fit needs jax")
 raises(lambda: mnist_onnx.to_onnx, "mnist_onnx.to_onnx needs onnx")
 raises(lambda: Classifier("foreign.onnx", input_range="0..1"), "needs onnx")

@@ -75,7 +75,7 @@ def test_the_fast_form_of_training_equals_the_plain_one(
     leaves_close(fast.params, plain.params, 1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_fast_form_is_as_accurate_as_the_plain_one(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,112 @@
+"""What `mnist-jax predict` reads: picture files, folders of them, and arrays on stdin."""
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_jax.cli import console
+from mnist_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LARGEST_STDIN = 2**30  # bytes; 1.3 million images
+AHEAD = 16  # pictures in memory for each thread, at most
+MANY = 50  # pictures, from which the count is shown
+
+
+def from_files(paths: list[Path], prepare: Callable[[Any], Any], verbose: bool) -> Iterator[tuple[str, Any]]:
+    """Yields each picture's name, and what `prepare` makes of it or the error that it caused.
+
+    Args:
+        paths: files and folders of them.
+        prepare: of an opened picture.
+        verbose: whether to name hidden files.
+    """
+    from mnist_jax.data.preprocess import read
+
+    def one(item: Path | tuple[Path, ImageError]) -> tuple[str, Any]:
+        if isinstance(item, tuple):
+            return str(item[0]), item[1]
+        try:
+            return str(item), prepare(read(item))
+        except ImageError as error:
+            return str(item), error
+
+    items = list(_files(paths, verbose))
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(items), AHEAD * threads):
+            yield from pool.map(one, items[start : start + AHEAD * threads])
+            if len(items) > MANY:
+                console.print_status(
+                    f"{min(start + AHEAD * threads, len(items)):,} of {len(items):,} pictures"
+                )
+
+
+def _files(paths: list[Path], verbose: bool) -> Iterator[Path | tuple[Path, ImageError]]:
+    """Yields the pictures in folders, and says which files are none."""
+    from mnist_jax.data.preprocess import SUFFIXES
+
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        files = [file for file in sorted(path.iterdir()) if not file.is_dir()]
+        hidden = [file for file in files if file.name.startswith(".")]
+        pictures = [file for file in files if file.suffix.lower() in SUFFIXES and file not in hidden]
+        for file in hidden if verbose else ():
+            console.print_status(f"{file} is hidden; left out")
+        for file in files:
+            if file not in pictures and file not in hidden:
+                console.print_status(f"{file} is left out: {file.suffix or 'no suffix'} is not a picture's")
+        if not pictures:
+            yield path, ImageError(f"{path} must hold pictures ({', '.join(sorted(SUFFIXES))}); got none")
+        yield from pictures
+
+
+def from_stdin() -> Iterator[tuple[str, Any]]:
+    """Yields 28x28 arrays from stdin, without preprocessing."""
+    import numpy as np
+
+    data = sys.stdin.buffer.read(LARGEST_STDIN + 1)
+    if len(data) > LARGEST_STDIN:
+        raise ImageError(f"stdin must hold at most {LARGEST_STDIN:,} bytes; got more; send fewer images")
+    if data.startswith(b"\x93NUMPY"):
+        array = _parse_npy(data)
+    elif not data or len(data) % 784:
+        raise ImageError(f"stdin must be a .npy file, or 784 bytes per image; got {len(data):,} bytes")
+    else:
+        array = np.frombuffer(data, np.uint8).reshape(-1, 28, 28)
+    for index, picture in enumerate(array.reshape(-1, 28, 28)):
+        yield f"stdin[{index}]", picture
+
+
+def _parse_npy(data: bytes) -> "np.ndarray":
+    """Returns the images of a .npy file, as a view, so that a forged header cannot exhaust the memory.
+
+    Raises:
+        ImageError: it is truncated, or holds other data.
+    """
+    import numpy as np
+
+    from mnist_jax.data.formats import npy
+
+    try:
+        header = npy.read_header(data)
+    except ValueError as error:
+        raise ImageError(f"stdin must be a complete .npy file of numbers; {error}") from None
+    shape = header.shape
+    if header.dtype != np.uint8 or len(shape) not in (2, 3) or shape[-2:] != (28, 28):
+        raise ImageError(f"stdin must hold uint8 [28, 28] or [n, 28, 28]; got {header.dtype} {list(shape)}")
+    size, expected = len(data) - header.offset, math.prod(shape)
+    if size != expected:
+        raise ImageError(
+            f"stdin must be a complete .npy file of numbers, {expected:,} bytes by its header; got {size:,}"
+        )
+    values = np.frombuffer(data, np.uint8, offset=header.offset)
+    return values.reshape(shape, order="F" if header.by_columns else "C")

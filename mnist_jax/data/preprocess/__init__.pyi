@@ -1,0 +1,9 @@
+from .framing import frame as frame
+from .framing import resize as resize
+from .pipeline import Preparation as Preparation
+from .pipeline import examine as examine
+from .pipeline import prepare as prepare
+from .reading import SUFFIXES as SUFFIXES
+from .reading import read as read
+from .several import FoundDigit as FoundDigit
+from .several import prepare_all as prepare_all

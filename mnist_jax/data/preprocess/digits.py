@@ -1,0 +1,126 @@
+"""Groups strokes into digits, and says what speaks against a digit."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import cv2
+import numpy as np
+
+from mnist_jax.data.preprocess.strokes import Page, Stroke
+
+BLANK = "the picture must show a digit that stands out from the paper; got a blank one"
+CUT = "the digit must lie inside the picture; got ink at its border; leave paper around the digit"
+BLOB = 0.62  # of its size: a thicker shape is a punched hole or a stain
+SPECK = 0.03  # of the picture's longer side, and at most 9 pixels: a smaller shape is a speck
+FEWEST_PIXELS = 10  # height of a digit that can be read
+
+
+@dataclass(frozen=True)
+class Digit:
+    """The strokes of one digit.
+
+    Attributes:
+        strokes: one or more.
+        page: where they are.
+    """
+
+    strokes: tuple[Stroke, ...]
+    page: Page
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom, in pixels."""
+        return (
+            min(stroke.left for stroke in self.strokes),
+            min(stroke.top for stroke in self.strokes),
+            max(stroke.right for stroke in self.strokes),
+            max(stroke.bottom for stroke in self.strokes),
+        )
+
+    @property
+    def weight(self) -> float:
+        """Sum of its ink."""
+        return sum(stroke.weight for stroke in self.strokes)
+
+    @property
+    def contrast(self) -> float:
+        """Of its heaviest stroke, in gray levels."""
+        return max(self.strokes, key=lambda stroke: stroke.weight).contrast
+
+    @property
+    def paper(self) -> float:
+        """The gray level around its heaviest stroke."""
+        return max(self.strokes, key=lambda stroke: stroke.weight).paper
+
+    def ink(self) -> np.ndarray:
+        """Its ink alone, float `[h, w]` in 0..1, with its soft edges."""
+        labels, values, noise = self.page.labels, self.page.ink.values, self.page.ink.noise
+        own = np.isin(labels, [stroke.label for stroke in self.strokes])
+        reach = max(1, max(labels.shape) // 128)
+        square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+        kept = (cv2.dilate(own.astype(np.uint8), square) > 0) & (own | (labels == 0))
+        if noise < 0.5 / 255:  # a drawing or a scan: keep every gray level
+            ink = np.where(values < 0.5 / 255, 0, values / values[own].max())
+        else:
+            faintest, full = max(3 * noise, 0.02), float(np.percentile(values[own], 60))
+            ink = np.clip((values - faintest) / (full - faintest), 0, 1)
+        left, top, right, bottom = self.box
+        margin = reach + 1
+        part = slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin)
+        return np.where(kept, ink, 0)[part]
+
+
+def candidates(strokes: Iterable[Stroke], longer_side: int, lightest: float = 0.05) -> list[Stroke]:
+    """The strokes that may belong to a digit: no specks, no blobs, and none much fainter than the heaviest.
+
+    Args:
+        strokes: of one polarity.
+        longer_side: of the picture, in pixels.
+        lightest: the least weight, of the heaviest stroke's.
+    """
+    smallest = min(9.0, SPECK * longer_side)
+    good = [
+        stroke
+        for stroke in strokes
+        if stroke.size >= smallest and not (stroke.thickness > BLOB * stroke.size and stroke.size > 6)
+    ]
+    if not good:
+        return []
+    heaviest = max(good, key=lambda stroke: stroke.weight)
+    return [
+        stroke
+        for stroke in good
+        if stroke.weight > lightest * heaviest.weight and stroke.strength > 0.5 * heaviest.strength
+    ]
+
+
+def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
+    """What speaks against it being one whole digit; empty if nothing does.
+
+    Args:
+        digit: all candidates, as one.
+        cut: the candidates that touch the picture's border, and are not in it.
+    """
+    left, top, right, bottom = digit.box
+    width, height = right - left, bottom - top
+    tall = max(stroke.height for stroke in digit.strokes)
+    for one, other in combinations(digit.strokes, 2):
+        across = max(one.left, other.left) - min(one.right, other.right)
+        down = max(one.top, other.top) - min(one.bottom, other.bottom)
+        side_by_side = min(one.height, other.height) >= 0.6 * height and -across < 0.25 * min(
+            one.width, other.width
+        )
+        stacked = min(one.height, other.height) >= 0.25 * height and down > 0.05 * height
+        if side_by_side or stacked or down > 0.35 * tall or across > 0.5 * tall:
+            return (
+                f"the picture must show one digit; got {len(digit.strokes)} separate shapes; "
+                "cut it into one picture each, or read all with --several"
+            )
+    if width > 1.8 * height:
+        return "the picture must show one digit; got a shape much wider than high; is it rotated?"
+    if height < FEWEST_PIXELS:
+        return f"a digit must be at least {FEWEST_PIXELS} pixels high; got {height}; take it from nearer by"
+    if any(stroke.weight > 0.4 * digit.weight for stroke in cut):
+        return CUT
+    return ""

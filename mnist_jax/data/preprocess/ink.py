@@ -1,0 +1,83 @@
+"""How much each pixel stands out from the paper around it.
+
+The paper at a pixel is the tone that a morphological closing finds there: of all squares that contain the
+pixel, the one whose brightest spot is darkest. Strokes are narrower than the square and vanish. The edge of a
+table, of a shadow or of a window is as wide as the square or reaches the border, and stays: it is no ink.
+(Serra: Image Analysis and Mathematical Morphology, 1982: the black top-hat.)
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+SQUARE = 0.3  # side of the square, of the picture's shorter side; strokes must be narrower
+PREVIEW = 256  # pixels, of the copy on which the channel is chosen
+PREFER_GRAY = 1.3  # a color channel must show the strokes this much better than brightness does
+LIGHT_SCALE = 160.0  # gray levels by which chalk stands out from a board
+DARKEST_PAPER = 40.0  # gray levels; below, contrast is not divided by the paper's tone
+
+
+class Ink(NamedTuple):
+    """The ink of one polarity.
+
+    Attributes:
+        values: float32 `[h, w]`, 0 on paper; of dark ink, the share of the paper's light that it absorbs.
+        noise: standard deviation of the values on bare paper.
+        paper: the paper's gray level in `tones`, where it is known to be even.
+        tones: the channel in which it was found, uint8 `[h, w]`, inverted for light ink: paper is bright.
+    """
+
+    values: np.ndarray
+    noise: float
+    paper: float | None
+    tones: np.ndarray
+
+
+def find_ink(rgb: np.ndarray, *, dark: bool, paper: np.ndarray | None = None, noise: float = 0.0) -> Ink:
+    """The ink in a picture, in the channel that shows it best.
+
+    Args:
+        rgb: uint8 `[h, w, 3]`.
+        dark: whether ink is darker than paper, or lighter.
+        paper: its tone, float `[4]`, in brightness, red, green and blue, where it is known to be even.
+        noise: of the values on bare paper, where the paper is known.
+    """
+    channels = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), *cv2.split(rgb)]
+    scale = min(1.0, PREVIEW / max(rgb.shape[:2]))
+    best, number = -1.0, 0
+    if any((channel != channels[0]).any() for channel in channels[1:]):
+        for index, channel in enumerate(channels):
+            small = cv2.resize(channel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            ink = _in_channel(small, dark, None if paper is None else float(paper[index]), noise)
+            clarity = float(np.percentile(ink.values, 99.5)) / (ink.noise + 0.01)
+            clarity *= PREFER_GRAY if index == 0 else 1
+            if clarity > best:
+                best, number = clarity, index
+    return _in_channel(channels[number], dark, None if paper is None else float(paper[number]), noise)
+
+
+def _in_channel(channel: np.ndarray, dark: bool, paper: float | None, noise: float) -> Ink:
+    tones = channel if dark else 255 - channel
+    smooth = cv2.GaussianBlur(tones, (0, 0), 0.8)
+    if paper is None and np.median(cv2.absdiff(tones, smooth)) > 0:  # a camera's noise; not in drawings
+        tones = smooth
+    if paper is None:
+        side = int(SQUARE * min(tones.shape)) | 1
+        around = _closing(tones, max(5, side)).astype(np.float32)
+    else:
+        around = np.full(tones.shape, paper if dark else 255 - paper, np.float32)
+    depth = around - tones
+    values = depth / np.maximum(around, DARKEST_PAPER) if dark else depth / LIGHT_SCALE
+    if paper is not None:
+        return Ink(values, noise, float(around[0, 0]), tones)
+    middle = float(np.median(values))
+    return Ink(values - middle, 1.4826 * float(np.median(np.abs(values - middle))), None, tones)
+
+
+def _closing(tones: np.ndarray, side: int) -> np.ndarray:
+    """A closing by a square, on the picture continued beyond its borders."""
+    padded = cv2.copyMakeBorder(tones, side, side, side, side, cv2.BORDER_REPLICATE)
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
+    closed: np.ndarray = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, square)
+    return closed[side:-side, side:-side]

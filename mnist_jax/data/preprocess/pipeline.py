@@ -1,0 +1,219 @@
+"""From any picture to MNIST's 28x28: find the ink, leave out what was printed, choose the digit, frame it."""
+
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mnist_jax.data.preprocess import digits
+from mnist_jax.data.preprocess.digits import Digit
+from mnist_jax.data.preprocess.framing import frame
+from mnist_jax.data.preprocess.ink import find_ink
+from mnist_jax.data.preprocess.polarity import without_paper
+from mnist_jax.data.preprocess.reading import as_rgb
+from mnist_jax.data.preprocess.strokes import TINY, Page, Stroke, find_strokes
+from mnist_jax.errors import ImageError
+
+FILLED = (
+    "the digit must have paper around it; got a picture full of ink or pattern; take it from farther away"
+)
+EVEN = 8  # gray levels: a border that varies by no more is even
+CAMERA_NOISE = 0.012  # of the ink's values on bare paper, where there is too little paper to measure it
+MOST_LINES = 0.3  # of the ink of a cropped digit may be printed lines
+MOST_CONTOURS = 6  # of a digit: its outside, two holes and some specks; squared paper has more
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was done with a picture.
+
+    Attributes:
+        image: the digit, uint8 `[28, 28]`; None if none was found.
+        doubt: why this may not be one digit; empty if nothing speaks against it.
+        confidence: the share of the strokes' ink that is in the digit, 0..1; 0 in doubt.
+        box: of the digit in `steps["picture"]`: left, top, right, bottom.
+        steps: the picture after each step, uint8 `[h, w]` or `[h, w, 3]`.
+    """
+
+    image: np.ndarray | None
+    doubt: str
+    confidence: float
+    box: tuple[int, int, int, int] | None
+    steps: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A page read as one digit; `digit` is None where there is none."""
+
+    page: Page
+    digit: Digit | None
+    doubt: str
+    confidence: float = 0.0
+    strokes: tuple[Stroke, ...] = ()
+
+
+def prepare(picture: Image.Image | np.ndarray) -> np.ndarray:
+    """Preprocess a picture of one digit as MNIST did.
+
+    Args:
+        picture: a Pillow image of any size and mode, or an array `[h, w]` or `[h, w, 3 or 4]` (RGB, RGBA).
+
+    Returns:
+        The image, uint8 `[28, 28]`, white on black.
+
+    Raises:
+        ImageError: if it is no picture, or there is any doubt that it shows one digit.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mnist_jax import preprocess
+        >>> photo = np.full((90, 60), 240, np.uint8)  # light paper
+        >>> photo[20:70, 28:33] = 30  # a dark stroke, the digit 1
+        >>> preprocess.prepare(photo)[14, 12:17].tolist()
+        [0, 0, 255, 255, 0]
+    """
+    preparation = examine(picture)
+    if preparation.doubt or preparation.image is None:
+        raise ImageError(preparation.doubt)
+    return preparation.image
+
+
+def examine(picture: Image.Image | np.ndarray) -> Preparation:
+    """Preprocess a picture of one digit, and say what was done and whether it is in doubt.
+
+    Args:
+        picture: as for `prepare`.
+
+    Raises:
+        ImageError: if it is no picture.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mnist_jax import preprocess
+        >>> preprocess.examine(np.full((90, 60), 240, np.uint8)).doubt
+        'the picture must show a digit that stands out from the paper; got a blank one'
+    """
+    rgb = as_rgb(picture)
+    reading = _best(rgb)
+    page, digit = reading.page, reading.digit
+    steps = {"picture": rgb, "ink": _shown(page.ink.values), "without lines": _shown(page.labels > 0)}
+    if digit is None:
+        return Preparation(None, reading.doubt, 0.0, None, steps)
+    own = np.isin(page.labels, [stroke.label for stroke in digit.strokes])
+    steps["digit"] = _shown(own)
+    image = frame(digit.ink())
+    steps["framed"] = image
+    return Preparation(image, reading.doubt, reading.confidence, digit.box, steps)
+
+
+def _shown(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.rint(255 * np.clip(values, 0, 1)), np.uint8)
+
+
+def best_page(rgb: np.ndarray) -> tuple[Page, tuple[Stroke, ...], str]:
+    """The strokes of the polarity that has most for it, and why there are none.
+
+    Args:
+        rgb: uint8 `[h, w, 3]`.
+    """
+    # That there are several shapes is no doubt here.
+    dark, light = (replace(reading, doubt=reading.doubt * (not reading.digit)) for reading in _both(rgb))
+    reading = _stronger(dark, light, _border(rgb))
+    return reading.page, reading.strokes, "" if reading.digit else reading.doubt
+
+
+def _both(rgb: np.ndarray) -> tuple[_Reading, _Reading]:
+    """The readings of a picture as dark ink and as light ink."""
+    paper = _border(rgb) if max(rgb.shape) <= TINY else None
+    dark, light = (find_strokes(find_ink(rgb, dark=dark, paper=paper), dark=dark) for dark in (True, False))
+    return _read(dark, without_paper(dark, light)), _read(light, without_paper(light, dark))
+
+
+def _border(rgb: np.ndarray) -> np.ndarray | None:
+    """The tone of a picture's border, in brightness, red, green and blue, if it is even."""
+    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None]
+    values = np.concatenate([gray, rgb], axis=2)
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    if np.ptp(border, axis=0).max() > EVEN:
+        return None
+    return np.asarray(np.median(border, axis=0), np.float64)
+
+
+def _best(rgb: np.ndarray) -> _Reading:
+    """The reading that has most for it: dark or light ink, with paper around or cropped to the ink."""
+    both = _both(rgb)
+    best = _stronger(*both, _border(rgb))
+    cropped = _read_cropped(rgb, both[0].page.lines | both[1].page.lines)
+    if cropped is None or cropped.digit is None:
+        return best
+    if best.digit is None or best.doubt or cropped.digit.weight > 1.1 * best.digit.weight:
+        return cropped
+    return best
+
+
+def _read(page: Page, strokes: tuple[Stroke, ...]) -> _Reading:
+    """Reads the strokes of a page as one digit."""
+    if page.filled:
+        return _Reading(page, None, FILLED)
+    inside, cut = (
+        digits.candidates(
+            (stroke for stroke in strokes if stroke.at_border == at_border), max(page.labels.shape)
+        )
+        for at_border in (False, True)
+    )
+    if not inside:
+        return _Reading(page, None, digits.CUT if cut else digits.BLANK)
+    digit = Digit(tuple(inside), page)
+    reason = digits.doubt(digit, cut)
+    total = sum(stroke.weight for stroke in strokes)
+    return _Reading(page, digit, reason, 0.0 if reason else min(1.0, digit.weight / total), strokes)
+
+
+def _stronger(dark: _Reading, light: _Reading, border: np.ndarray | None = None) -> _Reading:
+    """Dark ink, which is what most people write with, unless light ink is far clearer.
+
+    Where the picture's border is even, as in drawings, its tone is that of the paper.
+    """
+    if dark.digit is None or light.digit is None:
+        if dark.digit is light.digit:
+            return max(dark, light, key=lambda reading: reading.doubt != digits.BLANK)
+        return light if dark.digit is None else dark
+    if border is not None:
+        far = [abs(reading.digit.paper - float(border[0])) for reading in (dark, light) if reading.digit]
+        if max(far) - min(far) > 30:
+            return dark if far[0] < far[1] else light
+    share = 0.5 if bool(dark.doubt) != bool(light.doubt) else 0.4
+    if dark.doubt and not light.doubt:
+        return light if light.digit.contrast >= share * dark.digit.contrast else dark
+    if light.doubt and not dark.doubt:
+        return dark
+    return dark if dark.digit.contrast >= share * light.digit.contrast else light
+
+
+def _read_cropped(rgb: np.ndarray, lines: np.ndarray) -> _Reading | None:
+    """The reading of a picture cropped to its ink; None if it was not, or if that is printed lines."""
+    height, width = rgb.shape[:2]
+    margin = 0.08 * max(height, width)
+    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    result = None
+    for dark in (True, False):
+        share = 90 if dark else 10
+        paper = np.array([np.percentile(gray, share), *np.percentile(rgb, share, axis=(0, 1))])
+        page = find_strokes(find_ink(rgb, dark=dark, paper=paper, noise=CAMERA_NOISE), dark=dark)
+        found = digits.candidates(page.strokes, max(height, width))
+        if len(found) != 1:
+            continue
+        digit = Digit(tuple(found), page)
+        left, top, right, bottom = digit.box
+        whole = max(left, top, width - right, height - bottom) <= margin
+        own = page.labels == found[0].label
+        contours, _ = cv2.findContours(own.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        border = np.concatenate([own[0], own[-1], own[:, 0], own[:, -1]])
+        if lines[own].mean() > MOST_LINES:
+            continue
+        if whole and len(contours) <= MOST_CONTOURS and border.mean() <= 0.5 and not digits.doubt(digit, []):
+            reading = _Reading(page, digit, "", 1.0)
+            result = reading if result is None else _stronger(result, reading)
+    return result

@@ -1,0 +1,189 @@
+"""Connected strokes of ink, and whether each lies on paper."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mnist_jax.data.preprocess.ink import DARKEST_PAPER, LIGHT_SCALE, Ink
+from mnist_jax.data.preprocess.printed import printed_lines
+
+FAINTEST = 0.07  # the least ink, of the values in `Ink`; 5 times the noise where that is more
+CLEAREST = 0.4  # of the ink's usual value: from here on, a pixel is looked at
+MOST = 150  # strokes that are looked at, the largest ones
+TINY = 64  # pixels on the longer side: a picture like MNIST's own, every gray level of which counts
+RING = 10  # pixels around a stroke that are looked at
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A connected component of ink.
+
+    Attributes:
+        label: its number in `Page.labels`.
+        left, top, width, height: its bounding box, in pixels.
+        area: in pixels.
+        weight: sum of its ink.
+        strength: typical ink of its pixels.
+        thickness: diameter of the largest circle in it.
+        tone: its gray level, 0..255.
+        paper: the gray level around it.
+        at_border: whether it touches the picture's border.
+    """
+
+    label: int
+    left: int
+    top: int
+    width: int
+    height: int
+    area: int
+    weight: float
+    strength: float
+    thickness: float
+    tone: float
+    paper: float
+    at_border: bool
+
+    @property
+    def size(self) -> int:
+        """The longer side of its bounding box."""
+        return max(self.width, self.height)
+
+    @property
+    def right(self) -> int:
+        """The first column beyond it."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        """The first row beyond it."""
+        return self.top + self.height
+
+    @property
+    def contrast(self) -> float:
+        """Between it and its paper, in gray levels."""
+        return abs(self.tone - self.paper)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The strokes of one polarity in a picture.
+
+    Attributes:
+        dark: whether they are darker than paper.
+        ink: where they were found.
+        lines: what was printed and is left out, bool `[h, w]`.
+        labels: the number of the component at each pixel, int `[h, w]`; 0 on paper.
+        strokes: those that lie on paper.
+        filled: whether ink covers most of the picture, so that nothing can be said.
+    """
+
+    dark: bool
+    ink: Ink
+    lines: np.ndarray
+    labels: np.ndarray
+    strokes: tuple[Stroke, ...]
+    filled: bool = False
+
+
+def find_strokes(ink: Ink, *, dark: bool) -> Page:
+    """The strokes in a picture, without printed lines.
+
+    Args:
+        ink: of one polarity.
+        dark: which. Where its paper is known to be even, there are no printed lines.
+    """
+    values, shape = ink.values, ink.values.shape
+    nothing = np.zeros(shape, bool)
+    faintest = max(5 * ink.noise, FAINTEST)
+    visible = values > faintest
+    if np.count_nonzero(visible) < 8:
+        return Page(dark, ink, nothing, np.zeros(shape, np.int32), ())
+    if max(shape) <= TINY:
+        return _components(dark, ink, values > 0.1 * float(values.max()), nothing)
+    mask = values > max(faintest, CLEAREST * float(np.percentile(values[visible], 90)))
+    if mask.mean() > (0.5 if ink.paper is None else 0.65):
+        return Page(dark, ink, nothing, np.zeros(shape, np.int32), (), filled=True)
+    lines = printed_lines(mask) if ink.paper is None else nothing
+    if lines.any() and (mask & ~lines).any():  # the usual value of ink, not of lines
+        mask = values > max(faintest, CLEAREST * float(np.percentile(values[mask & ~lines], 90)))
+        lines = printed_lines(mask)
+    mask &= ~lines
+    if mask.any():
+        mask &= values > 0.5 * float(np.percentile(values[mask], 90))
+    return _components(dark, ink, mask, lines)
+
+
+def _components(dark: bool, ink: Ink, mask: np.ndarray, lines: np.ndarray) -> Page:
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+    largest = sorted(range(1, count), key=lambda label: -boxes[label, cv2.CC_STAT_AREA])[:MOST]
+    strokes = (_on_paper(ink, labels, label, boxes[label], depth, lines, dark) for label in sorted(largest))
+    return Page(dark, ink, lines, labels, tuple(stroke for stroke in strokes if stroke is not None))
+
+
+def _on_paper(
+    ink: Ink,
+    labels: np.ndarray,
+    label: int,
+    box: np.ndarray,
+    depth: np.ndarray,
+    lines: np.ndarray,
+    dark: bool,
+) -> Stroke | None:
+    """The stroke of a component; None for a gap between strokes, or where there is no paper on both sides."""
+    left, top, width, height, area = (int(value) for value in box)
+    bottom, right = top + height, left + width
+    own = labels[top:bottom, left:right] == label
+    values = ink.values[top:bottom, left:right][own]
+    tone = float(np.median(ink.tones[top:bottom, left:right][own]))
+    thickness = 2 * float(depth[top:bottom, left:right][own].max())
+
+    paper = (
+        ink.paper if ink.paper is not None else _paper(ink, labels, label, box, lines, tone, thickness, dark)
+    )
+    if paper is None:
+        return None
+    border = left == 0 or top == 0 or right == labels.shape[1] or bottom == labels.shape[0]
+    border &= ink.paper is None  # else paper goes on beyond it
+    return Stroke(
+        label, left, top, width, height, area, float(values.sum()), float(np.percentile(values, 80)),
+        thickness, tone if dark else 255 - tone, paper if dark else 255 - paper, border,
+    )  # fmt: skip
+
+
+def _paper(
+    ink: Ink, labels: np.ndarray, label: int, box: np.ndarray, lines: np.ndarray, tone: float,
+    thickness: float, dark: bool,
+) -> float | None:  # fmt: skip
+    """The tone of the paper around a component; None for a gap or where there is none on both sides."""
+    left, top, width, height, _ = (int(value) for value in box)
+    bottom, right = top + height, left + width
+    values = ink.values[top:bottom, left:right][labels[top:bottom, left:right] == label]
+
+    # A gap between strokes looks like ink of the other polarity, but has the tone of the paper far around.
+    reach = max(8, round(0.7 * max(width, height)))
+    middle = float(
+        np.median(ink.tones[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach])
+    )
+    expected = float(np.median(values)) * (max(middle, DARKEST_PAPER) if dark else LIGHT_SCALE)
+    if middle - tone < 0.5 * expected:
+        return None
+
+    rows, columns = slice(max(0, top - RING), bottom + RING), slice(max(0, left - RING), right + RING)
+    mine = labels[rows, columns] == label
+    near = cv2.dilate(mine.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    ring = cv2.dilate(mine.astype(np.uint8), np.ones((13, 13), np.uint8)) > 0
+    ring &= ~near & (labels[rows, columns] == 0) & ~lines[rows, columns]
+    if np.count_nonzero(ring) < 8:
+        return None
+    if (ink.values[rows, columns][ring] < 0.5 * float(np.median(values))).mean() < 0.85:
+        return None
+    # The strip along an edge has paper on one side and something else on the other, all along it.
+    tones = ink.tones[rows, columns]
+    square = np.ones((int(thickness + 14) | 1,) * 2, np.uint8)
+    brightest = cv2.dilate(np.where(ring, tones, 0).astype(np.uint8), square).astype(int)
+    darkest = cv2.erode(np.where(ring, tones, 255).astype(np.uint8), square).astype(int)
+    if np.median((brightest - darkest)[mine]) > 1.3 * expected:
+        return None
+    return float(np.median(tones[ring]))

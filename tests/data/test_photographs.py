@@ -1,0 +1,198 @@
+"""Preprocessing of what people photograph: tables, shadows, lines, windows and crops around a digit."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from mnist_jax.data.preprocess import examine, prepare, prepare_all
+from mnist_jax.errors import ImageError
+
+Picture = Image.Image | np.ndarray
+POINTS = [(90, 80), (190, 80), (120, 210)]
+
+
+def seven(paper: int = 220, ink: int = 40) -> Image.Image:
+    sheet = Image.new("L", (280, 280), paper)
+    ImageDraw.Draw(sheet).line(POINTS, fill=ink, width=18, joint="curve")
+    return sheet
+
+
+EXPECTED = prepare(seven()).astype(float)
+
+
+def difference(image: np.ndarray) -> float:
+    return float(np.abs(image - EXPECTED).mean())
+
+
+def on_a_table() -> Image.Image:
+    picture = Image.new("L", (400, 400), 90)
+    picture.paste(seven(), (60, 60))
+    return picture
+
+
+def with_a_strip_of_table() -> Image.Image:
+    picture = seven()
+    picture.paste(90, (250, 0, 280, 280))
+    return picture
+
+
+def window(shadow: bool) -> Image.Image:
+    picture = Image.new("RGBA", (400, 400), (0, 0, 0, 0))
+    if shadow:
+        alpha = Image.new("L", (400, 400), 0)
+        alpha.paste(120, (62, 66, 338, 346))
+        picture.putalpha(alpha.filter(ImageFilter.GaussianBlur(8)))
+    picture.paste(seven(), (60, 60))
+    return picture
+
+
+def half_in_shadow() -> Image.Image:
+    values = np.asarray(seven(), float)
+    values[:, 140:] *= 0.6
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def small_in_a_large_photo(share: float) -> Image.Image:
+    picture = Image.new("L", (1600, 1200), 220)
+    size = round(share * 1600)
+    digit = seven().crop((75, 65, 205, 225)).resize((size * 130 // 160, size), Image.Resampling.LANCZOS)
+    picture.paste(digit, (1000, 300))
+    return picture
+
+
+def with_lines(*, squared: bool, tone: int = 120) -> Image.Image:
+    picture = Image.new("L", (280, 280), 220)
+    pen = ImageDraw.Draw(picture)
+    for at in range(20, 280, 40):
+        pen.line([(0, at), (279, at + 4)], fill=tone, width=2)
+        if squared:
+            pen.line([(at, 0), (at - 4, 279)], fill=tone, width=2)
+    pen.line(POINTS, fill=40, width=18, joint="curve")
+    return picture
+
+
+def in_a_box() -> Image.Image:
+    picture = seven()
+    ImageDraw.Draw(picture).rectangle((60, 50, 220, 240), outline=40, width=3)
+    return picture
+
+
+def with_holes() -> Image.Image:
+    picture = seven()
+    for y in (60, 140, 220):
+        ImageDraw.Draw(picture).ellipse((18, y - 10, 38, y + 10), fill=30)
+    return picture
+
+
+def red_on_blue() -> Image.Image:
+    sheet = Image.new("RGB", (280, 280), (160, 205, 235))
+    ImageDraw.Draw(sheet).line(POINTS, fill=(190, 25, 35), width=18, joint="curve")
+    return sheet
+
+
+def cropped() -> Image.Image:
+    return seven().crop((81, 71, 199, 218))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        on_a_table,
+        with_a_strip_of_table,
+        lambda: window(shadow=False),
+        lambda: window(shadow=True),
+        lambda: np.asarray(seven()).astype(np.uint16) * 4,
+        lambda: np.asarray(seven()).astype(np.uint16) * 257,
+        lambda: np.asarray(seven(), np.float32) / 255,
+        lambda: Image.fromarray(np.asarray(seven(), np.float32) / 255),
+        lambda: Image.fromarray(np.asarray(seven(), np.float32)),
+        lambda: Image.fromarray(np.asarray(seven()).astype(np.uint16) * 4),
+        cropped,
+        half_in_shadow,
+        lambda: small_in_a_large_photo(0.08),
+        lambda: small_in_a_large_photo(0.03),
+        lambda: with_lines(squared=False),
+        lambda: with_lines(squared=True),
+        lambda: with_lines(squared=True, tone=50),
+        in_a_box,
+        with_holes,
+        red_on_blue,
+        lambda: seven(paper=60, ink=230),
+    ],
+)
+def test_a_digit_is_found_wherever_it_lies(make: Callable[[], Picture]) -> None:
+    preparation = examine(make())
+    assert not preparation.doubt
+    assert preparation.image is not None
+    assert preparation.confidence > 0.75
+    assert difference(preparation.image) < 14
+
+
+def test_every_step_is_shown() -> None:
+    steps = examine(on_a_table()).steps
+    assert list(steps) == ["picture", "ink", "without lines", "digit", "framed"]
+    assert all(step.dtype == np.uint8 for step in steps.values())
+    assert steps["digit"][140:200, 60:340].any()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Image.new("L", (300, 200), 230), "got a blank one"),
+        (lambda: with_lines(squared=True).crop((200, 0, 280, 60)), "got"),
+        (lambda: seven().crop((0, 0, 150, 280)), "inside the picture; got ink at its border"),
+        (lambda: np.full((9, 9), np.nan), "finite values from 0 on; got nan"),
+        (lambda: -np.ones((9, 9), np.float32), "finite values from 0 on; got -1.0"),
+        (
+            lambda: Image.fromarray((np.indices((200, 200)).sum(0) // 4 % 2 * 200).astype(np.uint8)),
+            "got a picture full of ink or pattern|separate shapes|a blank one",
+        ),
+    ],
+)
+def test_what_is_no_digit_is_doubted(make: Callable[[], Picture], message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        prepare(make())
+
+
+def test_an_empty_sheet_on_a_table_is_blank() -> None:
+    picture = Image.new("L", (400, 400), 90)
+    picture.paste(220, (60, 60, 340, 340))
+    with pytest.raises(ImageError):
+        prepare(picture)
+
+
+def test_the_digits_of_a_page_are_read_row_by_row() -> None:
+    page = Image.new("L", (900, 700), 225)
+    part = seven(paper=225).crop((70, 60, 210, 230)).resize((84, 102))
+    places = [(100, 80), (260, 90), (420, 85), (260, 300), (420, 310), (600, 520)]
+    for place in places:
+        page.paste(part, place)
+    found = prepare_all(page.rotate(4, fillcolor=225))
+    assert [digit.row for digit in found] == [0, 0, 0, 1, 1, 2]
+    assert [digit.box[0] for digit in found[:3]] == sorted(digit.box[0] for digit in found[:3])
+    assert all(difference(digit.image) < 20 for digit in found)
+    assert not any(digit.doubt for digit in found)
+    with pytest.raises(ImageError, match="got a blank one"):
+        prepare_all(Image.new("L", (300, 200), 230))
+
+
+@pytest.mark.slow
+def test_random_pictures_give_an_image_or_an_image_error() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        height, width = rng.integers(1, 120, 2)
+        shape = (height, width) if rng.random() < 0.5 else (height, width, int(rng.integers(3, 5)))
+        kind = rng.integers(4)
+        values = rng.random(shape) ** rng.uniform(0.2, 4)
+        if kind == 0:
+            values = np.round(values)
+        array = [values, (values * 255), (values * 65535)][rng.integers(3)]
+        array = array.astype([np.float64, np.float32, np.uint16, np.uint8][kind])
+        for function in (prepare, prepare_all):
+            try:
+                result = function(array)
+                assert len(result)
+            except ImageError as error:
+                assert "\n" not in str(error)
