@@ -1,12 +1,15 @@
 """Preprocessing of what people photograph: tables, shadows, lines, windows and crops around a digit."""
 
+import io
+import sys
 from collections.abc import Callable
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from mnist_jax.data.preprocess import examine, prepare, prepare_all
+from mnist_jax.data.preprocess import examine, prepare, prepare_all, read
 from mnist_jax.errors import ImageError
 
 Picture = Image.Image | np.ndarray
@@ -128,6 +131,15 @@ def test_a_digit_is_found_wherever_it_lies(make: Callable[[], Picture]) -> None:
     assert preparation.image is not None
     assert preparation.confidence > 0.75
     assert difference(preparation.image) < 14
+
+
+def test_a_heic_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(seven().convert("RGB")).save(buffer, quality=90)
+    assert difference(prepare(read(buffer.getvalue()))) < 14
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"got HEIC, for which: pip install 'mnist-jax\[heic\]'"):
+        read(buffer.getvalue())
 
 
 def test_every_step_is_shown() -> None:
