@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.config.input_checks import LABELS, are_labels, as_images, check_pixels
+from mnist_jax.config.input_checks import LABELS, are_labels, as_images
 from mnist_jax.config.networks import IMAGE_SHAPE, PIXEL_SCALE
+from mnist_jax.config.pixel_checks import check_pixels, look_inverted
 from mnist_jax.config.validation import shorten
 from mnist_jax.data.registry import DIGITS
 from mnist_jax.errors import InputError, ModelError
@@ -100,23 +101,29 @@ class Classifier:
             self.metadata = metadata_of(self._session, self._name)
             self.labels = list(DIGITS)
 
-    def predict(self, images: Any) -> np.ndarray:
+    def predict(self, images: Any, *, invert: bool = False) -> np.ndarray:
         """Predicts class probabilities; the predicted class is their argmax.
 
         Args:
             images: `[batch, 28, 28]`, white on black: uint8 0..255, or float32 0..1 if the file takes
                 float32. uint8 images are scaled for a float32 file.
+            invert: whether the images are black on white.
 
         Returns:
             float32 `[batch, 10]`. The probabilities of a softmax network add up to one; those of a sigmoid
             network are independent.
 
         Raises:
-            InputError: `images` has another shape, dtype or range.
+            InputError: `images` has another shape, dtype or range, or looks black on white and `invert` is
+                not set.
             ModelError: the graph fails on the images, or its output is not what the metadata says.
         """
         images = np.asarray(as_images(images))
         check_pixels(images)
+        if invert:
+            images = (255 if images.dtype == np.uint8 else np.float32(1)) - images
+        elif look_inverted(images):
+            raise InputError("images must be white on black; got bright borders; black on white: invert=True")
         if self._foreign is not None:
             return self._foreign.predict(images)
         if self.metadata["input_range"] == "0..255" and images.dtype != np.uint8:

@@ -74,7 +74,7 @@ def as_array(name: str, value: Any, expected: str = "an array") -> Any:
     Raises:
         InputError: if it is no array, is masked or holds objects.
     """
-    if _is_jax_array(value):
+    if is_jax_array(value):
         return value
     message = f"{name} must be {expected}; got {type(value).__name__}"
     if isinstance(value, np.ma.MaskedArray):
@@ -154,22 +154,6 @@ def _check_pixel_dtype(name: str, pixels: Any) -> None:
     raise InputError(f"{name} must be uint8 (0 to 255) or float32 (0 to 1); got {dtype}{hint}")
 
 
-def check_pixels(images: Any) -> None:
-    """Check the pixel values of images from `as_images`; traced images pass.
-
-    Raises:
-        InputError: if a float32 pixel is NaN or outside 0..1.
-    """
-    low, high = extremes(images) if images.dtype == np.float32 else (0, 1)
-    if low >= 0 and high <= 1:  # False for NaN
-        return
-    if low >= 0 and 128 <= high <= 255:
-        hint = "divide by 255, or pass the uint8 pixels as they are"
-    else:
-        hint = "pass raw pixels, uint8 in 0..255 or float32 in 0..1, not standardized ones"
-    raise InputError(f"float32 images must lie in 0..1; got {low:g}..{high:g}; {hint}")
-
-
 def check_range(name: str, numbers: Any) -> None:
     """Check that all numbers are in 0..1, up to rounding; traced arrays pass.
 
@@ -233,10 +217,10 @@ def as_examples(examples: Any) -> tuple[Any, Any]:
 
 def is_traced(array: Any) -> bool:
     """Whether `array` is a JAX tracer, whose values are not known yet."""
-    return _is_jax_array(array) and isinstance(array, sys.modules["jax"].core.Tracer)
+    return is_jax_array(array) and isinstance(array, sys.modules["jax"].core.Tracer)
 
 
-def _is_jax_array(value: Any) -> bool:
+def is_jax_array(value: Any) -> bool:
     """Whether `value` is a JAX array, without importing JAX: nothing is before JAX is imported."""
     return "jax" in sys.modules and isinstance(value, sys.modules["jax"].Array)
 
@@ -245,7 +229,7 @@ def extremes(array: Any) -> tuple[float, float]:
     """Minimum and maximum of an array; `(0, 0)`, which passes all checks, if it is empty or traced."""
     if is_traced(array) or not array.size:
         return 0, 0
-    if not _is_jax_array(array):
+    if not is_jax_array(array):
         return array.min(), array.max()
     with sys.modules["jax"].ensure_compile_time_eval():  # for a constant inside a traced function
         return array.min().item(), array.max().item()

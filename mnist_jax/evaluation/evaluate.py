@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Int32
 
-from mnist_jax.config.input_checks import as_examples, check_pixels
+from mnist_jax.config.input_checks import as_examples
 from mnist_jax.config.networks import Spec
+from mnist_jax.config.pixel_checks import check_pixels
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
 from mnist_jax.evaluation.metrics import confusion_matrix, cross_entropy

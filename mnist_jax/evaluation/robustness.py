@@ -10,7 +10,8 @@ import numpy as np
 from jax import lax
 
 from mnist_jax.augmentation.deform import Image, Pixels, affine_grid, bilinear_sample
-from mnist_jax.config.input_checks import as_images, as_labels, check_pixels
+from mnist_jax.config.input_checks import as_images, as_labels
+from mnist_jax.config.pixel_checks import check_pixels
 from mnist_jax.errors import InputError
 from mnist_jax.nn.keys import check_key
 from mnist_jax.nn.model import to_unit_range

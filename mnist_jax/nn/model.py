@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float32, UInt8
 
-from mnist_jax.config.input_checks import as_images, check_params, check_pixels, check_spec
+from mnist_jax.config.input_checks import as_images, check_params, check_spec
 from mnist_jax.config.networks import (
     CLASSES,
     CNN,
@@ -29,6 +29,7 @@ from mnist_jax.config.networks import (
     member_name,
     members_by_prefix,
 )
+from mnist_jax.config.pixel_checks import check_pixels
 from mnist_jax.config.validation import check_choice, check_float
 from mnist_jax.errors import SpecError
 from mnist_jax.nn.convolution import convolve, pool

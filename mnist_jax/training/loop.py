@@ -2,6 +2,7 @@
 
 import functools
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from mnist_jax.config.input_checks import check_config, check_pixels
+from mnist_jax.config.input_checks import check_config
+from mnist_jax.config.pixel_checks import check_pixels, look_inverted
 from mnist_jax.config.training import Config, HyperParams, check_hyperparams, default_hyperparams
 from mnist_jax.data.examples import Examples
 from mnist_jax.errors import DivergenceError, InputError, SpecError
@@ -20,6 +22,11 @@ from mnist_jax.training.records import EpochRecord
 from mnist_jax.training.state import StepMetrics, TrainState
 from mnist_jax.training.step import abstract_state, as_trainable, init_state, train_epoch
 from mnist_jax.types import Array, Key, Params
+
+INVERTED = (
+    "training images should be white on black, as MNIST is; these have bright borders; "
+    "a network trained on them reads only others like them: 255 - images inverts them"
+)
 
 
 class FitResult(NamedTuple):
@@ -205,6 +212,8 @@ def as_sets(config: Config, train: Any, validation: Any) -> tuple[Examples, Exam
     """
     train = as_trainable(train, "train")
     check_pixels(train.images)
+    if look_inverted(train.images):
+        warnings.warn(INVERTED, stacklevel=3)
     if validation is not None:
         validation = as_trainable(validation, "validation")
         check_pixels(validation.images)
