@@ -148,13 +148,9 @@ def small(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
 def hard_shadow(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """A hard shadow across the sheet."""
     sheet = _write(_sheet(rng), digit, rng)
-    height, width = sheet.shape[:2]
-    y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
-    angle = rng.uniform(0, 2 * np.pi)
-    distance = x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.25, 0.25)
-    penumbra = rng.uniform(0.5, 6) / min(height, width)
-    shade = 1 - rng.uniform(0.25, 0.55) * np.clip(distance / penumbra + 0.5, 0, 1)
-    return s.usual_camera(sheet * shade[..., None], rng)
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25)
+    penumbra = rng.uniform(0.5, 6) / min(sheet.shape[:2])
+    return s.usual_camera(s.shaded(sheet, angle, offset, penumbra, rng.uniform(0.25, 0.55)), rng)
 
 
 def colored(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
@@ -233,12 +229,9 @@ def mixed(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """Ruled or squared paper on a table, in a soft shadow, by a phone."""
     sheet = (_ruled_sheet if rng.random() < 0.5 else _squared_sheet)(rng)
     scene = s.on_table(_write(sheet, digit, rng), rng, (0.6, 0.85))
-    height, width = scene.shape[:2]
-    y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
-    angle = rng.uniform(0, 2 * np.pi)
-    distance = x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.3, 0.3)
-    shade = 1 - rng.uniform(0.15, 0.45) * np.clip(distance / rng.uniform(0.01, 0.1) + 0.5, 0, 1)
-    return s.usual_camera(scene * shade[..., None], rng)
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.3, 0.3)
+    darkness = rng.uniform(0.15, 0.45)
+    return s.usual_camera(s.shaded(scene, angle, offset, rng.uniform(0.01, 0.1), darkness), rng)
 
 
 KINDS: dict[str, Kind] = {

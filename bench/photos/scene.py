@@ -96,6 +96,22 @@ def lit(scene: Scene, rng: np.random.Generator, strength: float) -> Scene:
     return np.asarray(scene * (1 - strength * (0.5 + 0.5 * ramp))[..., None])
 
 
+def shaded(scene: Scene, angle: float, offset: float, penumbra: float, darkness: float) -> Scene:
+    """The scene with a shadow on one side of a line.
+
+    Args:
+        scene: to be shaded.
+        angle: of the line's normal, in radians.
+        offset: of the line from the middle, of the scene's size.
+        penumbra: width of the shadow's edge, likewise.
+        darkness: the share of light that the shadow takes.
+    """
+    height, width = scene.shape[:2]
+    y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
+    distance = x * np.cos(angle) + y * np.sin(angle) - offset
+    return np.asarray(scene * (1 - darkness * np.clip(distance / penumbra + 0.5, 0, 1))[..., None])
+
+
 def camera(scene: Scene, rng: np.random.Generator, *, blur: float, noise: float, quality: int) -> Image.Image:
     """A camera's JPEG of the scene: out of focus by `blur` pixels, with noise of `noise` gray levels."""
     picture = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(blur))

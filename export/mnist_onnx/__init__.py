@@ -9,23 +9,6 @@
 Importing this package imports nothing else: each name in `__init__.pyi` is imported on first use.
 """
 
-from typing import Any
+from mnist_jax._utils import lazy_package
 
-import lazy_loader
-
-from mnist_jax.errors import NotInstalledError
-
-_lazy_getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name on first use.
-
-    Raises:
-        NotInstalledError: its module needs a package that is not installed.
-        AttributeError: there is no such name.
-    """
-    try:
-        return _lazy_getattr(name)
-    except ModuleNotFoundError as error:
-        raise NotInstalledError(f"{__name__}.{name}", error) from None
+__getattr__, __dir__, __all__ = lazy_package.attach(__name__, __file__, __name__)

@@ -10,12 +10,13 @@ import typer
 
 from mnist_jax._utils.text import percent, printable
 from mnist_jax.cli import console, options
-from mnist_jax.cli.predict_input import from_files, from_stdin
+from mnist_jax.cli.predict_input import File, from_files, from_stdin, picture_files
 from mnist_jax.errors import ImageError
 from mnist_jax.runs import directory
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 SURE = 0.8  # probability, from which an answer is given without a doubt
 
@@ -101,12 +102,14 @@ def predict(
     from mnist_onnx import Classifier
 
     classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
-    prepared = list(from_stdin() if stdin else _prepared(pictures or [], several, verbose))
-    answers = list(_answer(classifier, prepared))
+    files = list(picture_files(pictures or [], verbose))
+    results = list(from_stdin() if stdin else _from_pictures(files, several))
+    answers = list(_answer(classifier, list(_each_digit(results))))
     if annotate is not None and pictures:
         _annotate(annotate, pictures[0], answers)
     if explain is not None:
-        _explain(explain, pictures or [], answers)
+        one_each = list(_from_pictures(files, several=False)) if several or stdin else results
+        _explain(explain, one_each, answers)
     if save_prepared is not None:
         _save(save_prepared, answers)
     if as_json:
@@ -125,15 +128,20 @@ def _check_output(name: str, path: Path | None, suffix: str) -> None:
         raise ImageError(f"{name} must name a {suffix} file; got {path}")
 
 
-def _prepared(paths: list[Path], several: bool, verbose: bool) -> Iterator[tuple[str, Any]]:
-    """Yields each picture's name, and its digit or the error that it caused; or each of its digits."""
+def _from_pictures(files: list[File], several: bool) -> Iterator[tuple[str, Any]]:
+    """Yields each picture's name, and its `Preparation`, its digits or the error that it caused."""
     from mnist_jax.data.preprocess import examine, prepare_all
 
-    for name, result in from_files(paths, prepare_all if several else examine, verbose):
+    yield from from_files(files, prepare_all if several else examine)
+
+
+def _each_digit(results: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yields each digit under its picture's name; the reason as an error, where one picture is in doubt."""
+    for name, result in results:
         if isinstance(result, list):
             yield from ((name, digit) for digit in result)
-        elif not isinstance(result, ImageError) and result.doubt:
-            yield name, ImageError(result.doubt)
+        elif doubt := getattr(result, "doubt", ""):
+            yield name, ImageError(doubt)
         else:
             yield name, result
 
@@ -149,28 +157,24 @@ def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer
         if isinstance(image, ImageError):
             yield Answer(name, None, [], "", str(image))
             continue
-        row, label = next(rows), ""
+        row = next(rows)
         label = classifier.labels[row.index(max(row))]
         place = (item.row, item.box) if hasattr(item, "row") else None
         yield Answer(name, image, row, label, "", place, getattr(item, "doubt", ""))
 
 
 def _annotate(path: Path, picture: Path, answers: list[Answer]) -> None:
-    from mnist_jax._utils.atomic_io import write_atomic
     from mnist_jax.data.preprocess import read
     from mnist_jax.report.explanation import annotated
 
     found = [(answer.place[1], answer.label + "?" * bool(answer.doubt)) for answer in answers if answer.place]
     if not found:
         raise ImageError(f"--annotate needs --several, and digits; got {answers[0].error or 'one digit'}")
-    buffer = io.BytesIO()
-    annotated(read(picture), found).save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+    _write_png(path, annotated(read(picture), found))
 
 
-def _explain(path: Path, pictures: list[Path], answers: list[Answer]) -> None:
+def _explain(path: Path, results: list[tuple[str, Any]], answers: list[Answer]) -> None:
     from mnist_jax._utils.atomic_io import write_atomic
-    from mnist_jax.data.preprocess import examine
     from mnist_jax.report.explanation import explanation
 
     texts = {
@@ -179,7 +183,7 @@ def _explain(path: Path, pictures: list[Path], answers: list[Answer]) -> None:
     }
     shown = [
         (name, texts.get(name, ""), {} if isinstance(result, ImageError) else result.steps)
-        for name, result in from_files(pictures, examine, verbose=False)
+        for name, result in results
     ]
     write_atomic(path, explanation(shown).encode())
 
@@ -234,8 +238,12 @@ def _save(path: Path, answers: list[Answer]) -> None:
     if answers[0].prepared is not None:
         from PIL import Image
 
-        from mnist_jax._utils.atomic_io import write_atomic
+        _write_png(path, Image.fromarray(answers[0].prepared))
 
-        buffer = io.BytesIO()
-        Image.fromarray(answers[0].prepared).save(buffer, "PNG")
-        write_atomic(path, buffer.getvalue())
+
+def _write_png(path: Path, picture: "Image") -> None:
+    from mnist_jax._utils.atomic_io import write_atomic
+
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())

@@ -18,18 +18,19 @@ LARGEST_STDIN = 2**30  # bytes; 1.3 million images
 AHEAD = 16  # pictures in memory for each thread, at most
 MANY = 50  # pictures, from which the count is shown
 
+File = Path | tuple[Path, ImageError]  # a picture, or a folder without any
 
-def from_files(paths: list[Path], prepare: Callable[[Any], Any], verbose: bool) -> Iterator[tuple[str, Any]]:
+
+def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
     """Yields each picture's name, and what `prepare` makes of it or the error that it caused.
 
     Args:
-        paths: files and folders of them.
+        files: from `picture_files`.
         prepare: of an opened picture.
-        verbose: whether to name hidden files.
     """
     from mnist_jax.data.preprocess import read
 
-    def one(item: Path | tuple[Path, ImageError]) -> tuple[str, Any]:
+    def one(item: File) -> tuple[str, Any]:
         if isinstance(item, tuple):
             return str(item[0]), item[1]
         try:
@@ -37,19 +38,22 @@ def from_files(paths: list[Path], prepare: Callable[[Any], Any], verbose: bool) 
         except ImageError as error:
             return str(item), error
 
-    items = list(_files(paths, verbose))
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(items), AHEAD * threads):
-            yield from pool.map(one, items[start : start + AHEAD * threads])
-            if len(items) > MANY:
-                console.print_status(
-                    f"{min(start + AHEAD * threads, len(items)):,} of {len(items):,} pictures"
-                )
+        for start in range(0, len(files), AHEAD * threads):
+            end = min(start + AHEAD * threads, len(files))
+            yield from pool.map(one, files[start:end])
+            if len(files) > MANY:
+                console.print_status(f"{end:,} of {len(files):,} pictures")
 
 
-def _files(paths: list[Path], verbose: bool) -> Iterator[Path | tuple[Path, ImageError]]:
-    """Yields the pictures in folders, and says which files are none."""
+def picture_files(paths: list[Path], verbose: bool) -> Iterator[File]:
+    """Yields the pictures among files and in folders, and says which of a folder's files are none.
+
+    Args:
+        paths: files and folders.
+        verbose: whether to name hidden files.
+    """
     from mnist_jax.data.preprocess import SUFFIXES
 
     for path in paths:

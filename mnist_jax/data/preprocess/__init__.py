@@ -5,23 +5,6 @@ strokes that make one digit; MNIST's own framing. `prepare` returns the image al
 there is doubt. `prepare_all` reads a page of digits. Uses NumPy, Pillow and OpenCV, imported on first use.
 """
 
-from typing import Any
+from mnist_jax._utils import lazy_package
 
-import lazy_loader
-
-from mnist_jax.errors import NotInstalledError
-
-_lazy_getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use.
-
-    Raises:
-        NotInstalledError: if its module requires a package that is not installed.
-        AttributeError: if there is no such name.
-    """
-    try:
-        return _lazy_getattr(name)
-    except ModuleNotFoundError as error:
-        raise NotInstalledError(f"mnist_jax.preprocess.{name}", error) from None
+__getattr__, __dir__, __all__ = lazy_package.attach(__name__, __file__, "mnist_jax.preprocess")

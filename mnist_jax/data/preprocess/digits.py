@@ -44,19 +44,29 @@ class Digit:
         return sum(stroke.weight for stroke in self.strokes)
 
     @property
+    def heaviest(self) -> Stroke:
+        """The stroke with most ink."""
+        return max(self.strokes, key=lambda stroke: stroke.weight)
+
+    @property
     def contrast(self) -> float:
         """Of its heaviest stroke, in gray levels."""
-        return max(self.strokes, key=lambda stroke: stroke.weight).contrast
+        return self.heaviest.contrast
 
     @property
     def paper(self) -> float:
         """The gray level around its heaviest stroke."""
-        return max(self.strokes, key=lambda stroke: stroke.weight).paper
+        return self.heaviest.paper
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Its pixels, bool `[h, w]` of the page."""
+        return np.isin(self.page.labels, [stroke.label for stroke in self.strokes])
 
     def ink(self) -> np.ndarray:
         """Its ink alone, float `[h, w]` in 0..1, with its soft edges."""
         labels, values, noise = self.page.labels, self.page.ink.values, self.page.ink.noise
-        own = np.isin(labels, [stroke.label for stroke in self.strokes])
+        own = self.mask
         reach = max(1, max(labels.shape) // 128)
         square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
         kept = (cv2.dilate(own.astype(np.uint8), square) > 0) & (own | (labels == 0))
@@ -106,8 +116,7 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
     width, height = right - left, bottom - top
     tall = max(stroke.height for stroke in digit.strokes)
     for one, other in combinations(digit.strokes, 2):
-        across = max(one.left, other.left) - min(one.right, other.right)
-        down = max(one.top, other.top) - min(one.bottom, other.bottom)
+        across, down = one.gaps(other)
         side_by_side = min(one.height, other.height) >= 0.6 * height and -across < 0.25 * min(
             one.width, other.width
         )

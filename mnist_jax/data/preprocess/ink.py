@@ -22,31 +22,37 @@ class Ink(NamedTuple):
     """The ink of one polarity.
 
     Attributes:
+        dark: whether it is darker than paper, or lighter.
         values: float32 `[h, w]`, 0 on paper; of dark ink, the share of the paper's light that it absorbs.
         noise: standard deviation of the values on bare paper.
         paper: the paper's gray level in `tones`, where it is known to be even.
         tones: the channel in which it was found, uint8 `[h, w]`, inverted for light ink: paper is bright.
     """
 
+    dark: bool
     values: np.ndarray
     noise: float
     paper: float | None
     tones: np.ndarray
 
 
-def find_ink(rgb: np.ndarray, *, dark: bool, paper: np.ndarray | None = None, noise: float = 0.0) -> Ink:
+def as_channels(rgb: np.ndarray) -> np.ndarray:
+    """Brightness, red, green and blue of an RGB picture, uint8 `[4, h, w]`."""
+    return np.stack([cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), *cv2.split(rgb)])
+
+
+def find_ink(channels: np.ndarray, *, dark: bool, paper: np.ndarray | None = None, noise: float = 0.0) -> Ink:
     """The ink in a picture, in the channel that shows it best.
 
     Args:
-        rgb: uint8 `[h, w, 3]`.
+        channels: from `as_channels`.
         dark: whether ink is darker than paper, or lighter.
-        paper: its tone, float `[4]`, in brightness, red, green and blue, where it is known to be even.
+        paper: its tone in each channel, float `[4]`, where it is known to be even.
         noise: of the values on bare paper, where the paper is known.
     """
-    channels = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), *cv2.split(rgb)]
-    scale = min(1.0, PREVIEW / max(rgb.shape[:2]))
+    scale = min(1.0, PREVIEW / max(channels.shape[1:]))
     best, number = -1.0, 0
-    if any((channel != channels[0]).any() for channel in channels[1:]):
+    if (channels[1:] != channels[0]).any():
         for index, channel in enumerate(channels):
             small = cv2.resize(channel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             ink = _in_channel(small, dark, None if paper is None else float(paper[index]), noise)
@@ -70,9 +76,9 @@ def _in_channel(channel: np.ndarray, dark: bool, paper: float | None, noise: flo
     depth = around - tones
     values = depth / np.maximum(around, DARKEST_PAPER) if dark else depth / LIGHT_SCALE
     if paper is not None:
-        return Ink(values, noise, float(around[0, 0]), tones)
+        return Ink(dark, values, noise, float(around[0, 0]), tones)
     middle = float(np.median(values))
-    return Ink(values - middle, 1.4826 * float(np.median(np.abs(values - middle))), None, tones)
+    return Ink(dark, values - middle, 1.4826 * float(np.median(np.abs(values - middle))), None, tones)
 
 
 def _closing(tones: np.ndarray, side: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from PIL import Image
 from mnist_jax.data.preprocess import digits
 from mnist_jax.data.preprocess.digits import Digit
 from mnist_jax.data.preprocess.framing import frame
-from mnist_jax.data.preprocess.ink import find_ink
+from mnist_jax.data.preprocess.ink import as_channels, find_ink
 from mnist_jax.data.preprocess.polarity import without_paper
 from mnist_jax.data.preprocess.reading import as_rgb
 from mnist_jax.data.preprocess.strokes import TINY, Page, Stroke, find_strokes
@@ -96,15 +96,13 @@ def examine(picture: Image.Image | np.ndarray) -> Preparation:
         'the picture must show a digit that stands out from the paper; got a blank one'
     """
     rgb = as_rgb(picture)
-    reading = _best(rgb)
+    reading = _best(as_channels(rgb))
     page, digit = reading.page, reading.digit
     steps = {"picture": rgb, "ink": _shown(page.ink.values), "without lines": _shown(page.labels > 0)}
     if digit is None:
         return Preparation(None, reading.doubt, 0.0, None, steps)
-    own = np.isin(page.labels, [stroke.label for stroke in digit.strokes])
-    steps["digit"] = _shown(own)
-    image = frame(digit.ink())
-    steps["framed"] = image
+    steps["digit"] = _shown(digit.mask)
+    steps["framed"] = image = frame(digit.ink())
     return Preparation(image, reading.doubt, reading.confidence, digit.box, steps)
 
 
@@ -112,41 +110,49 @@ def _shown(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.rint(255 * np.clip(values, 0, 1)), np.uint8)
 
 
-def best_page(rgb: np.ndarray) -> tuple[Page, tuple[Stroke, ...], str]:
+def best_page(channels: np.ndarray) -> tuple[Page, tuple[Stroke, ...], str]:
     """The strokes of the polarity that has most for it, and why there are none.
 
     Args:
-        rgb: uint8 `[h, w, 3]`.
+        channels: of the picture, from `as_channels`.
     """
+    border = _border(channels)
     # That there are several shapes is no doubt here.
-    dark, light = (replace(reading, doubt=reading.doubt * (not reading.digit)) for reading in _both(rgb))
-    reading = _stronger(dark, light, _border(rgb))
+    dark, light = (
+        replace(reading, doubt=reading.doubt * (not reading.digit)) for reading in _both(channels, border)
+    )
+    reading = _stronger(dark, light, border)
     return reading.page, reading.strokes, "" if reading.digit else reading.doubt
 
 
-def _both(rgb: np.ndarray) -> tuple[_Reading, _Reading]:
+def _both(channels: np.ndarray, border: np.ndarray | None) -> tuple[_Reading, _Reading]:
     """The readings of a picture as dark ink and as light ink."""
-    paper = _border(rgb) if max(rgb.shape) <= TINY else None
-    dark, light = (find_strokes(find_ink(rgb, dark=dark, paper=paper), dark=dark) for dark in (True, False))
+    paper = border if max(channels.shape) <= TINY else None
+    dark, light = (find_strokes(find_ink(channels, dark=dark, paper=paper)) for dark in (True, False))
     return _read(dark, without_paper(dark, light)), _read(light, without_paper(light, dark))
 
 
-def _border(rgb: np.ndarray) -> np.ndarray | None:
-    """The tone of a picture's border, in brightness, red, green and blue, if it is even."""
-    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None]
-    values = np.concatenate([gray, rgb], axis=2)
-    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    middle = np.asarray(np.median(border, axis=0), np.float64)
-    even = np.abs(border - middle).max(axis=1) <= EVEN
+def _border(channels: np.ndarray) -> np.ndarray | None:
+    """The tone of a picture's border in each channel, if it is even."""
+    border = _along_border(channels)
+    middle = np.asarray(np.median(border, axis=1), np.float64)
+    even = np.abs(border - middle[:, None]).max(axis=0) <= EVEN
     # MNIST's own digits may touch the border.
-    return middle if even.mean() >= (0.8 if max(rgb.shape) <= TINY else 1) else None
+    return middle if even.mean() >= (0.8 if max(channels.shape) <= TINY else 1) else None
 
 
-def _best(rgb: np.ndarray) -> _Reading:
+def _along_border(values: np.ndarray) -> np.ndarray:
+    """The pixels at the border of a picture `[..., h, w]`, as `[..., n]`."""
+    sides = values[..., 0, :], values[..., -1, :], values[..., 0], values[..., -1]
+    return np.concatenate(sides, axis=-1)
+
+
+def _best(channels: np.ndarray) -> _Reading:
     """The reading that has most for it: dark or light ink, with paper around or cropped to the ink."""
-    both = _both(rgb)
-    best = _stronger(*both, _border(rgb))
-    cropped = _read_cropped(rgb, both[0].page.lines | both[1].page.lines)
+    border = _border(channels)
+    dark, light = _both(channels, border)
+    best = _stronger(dark, light, border)
+    cropped = _read_cropped(channels, dark.page.lines | light.page.lines)
     if cropped is None or cropped.digit is None:
         return best
     if best.digit is None or best.doubt or cropped.digit.weight > 1.1 * best.digit.weight:
@@ -185,36 +191,31 @@ def _stronger(dark: _Reading, light: _Reading, border: np.ndarray | None = None)
         far = [abs(reading.digit.paper - float(border[0])) for reading in (dark, light) if reading.digit]
         if max(far) - min(far) > 30:
             return dark if far[0] < far[1] else light
-    share = 0.5 if bool(dark.doubt) != bool(light.doubt) else 0.4
     if dark.doubt and not light.doubt:
-        return light if light.digit.contrast >= share * dark.digit.contrast else dark
+        return light if light.digit.contrast >= 0.5 * dark.digit.contrast else dark
     if light.doubt and not dark.doubt:
         return dark
-    return dark if dark.digit.contrast >= share * light.digit.contrast else light
+    return dark if dark.digit.contrast >= 0.4 * light.digit.contrast else light
 
 
-def _read_cropped(rgb: np.ndarray, lines: np.ndarray) -> _Reading | None:
+def _read_cropped(channels: np.ndarray, lines: np.ndarray) -> _Reading | None:
     """The reading of a picture cropped to its ink; None if it was not, or if that is printed lines."""
-    height, width = rgb.shape[:2]
+    height, width = lines.shape
     margin = 0.08 * max(height, width)
-    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     result = None
     for dark in (True, False):
-        share = 90 if dark else 10
-        paper = np.array([np.percentile(gray, share), *np.percentile(rgb, share, axis=(0, 1))])
-        page = find_strokes(find_ink(rgb, dark=dark, paper=paper, noise=CAMERA_NOISE), dark=dark)
+        paper = np.percentile(channels, 90 if dark else 10, axis=(1, 2))
+        page = find_strokes(find_ink(channels, dark=dark, paper=paper, noise=CAMERA_NOISE))
         found = digits.candidates(page.strokes, max(height, width))
         if len(found) != 1:
             continue
         digit = Digit(tuple(found), page)
         left, top, right, bottom = digit.box
         whole = max(left, top, width - right, height - bottom) <= margin
-        own = page.labels == found[0].label
+        own = digit.mask
         contours, _ = cv2.findContours(own.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        border = np.concatenate([own[0], own[-1], own[:, 0], own[:, -1]])
-        if lines[own].mean() > MOST_LINES:
-            continue
-        if whole and len(contours) <= MOST_CONTOURS and border.mean() <= 0.5 and not digits.doubt(digit, []):
+        glyph = len(contours) <= MOST_CONTOURS and lines[own].mean() <= MOST_LINES
+        if whole and glyph and _along_border(own).mean() <= 0.5 and not digits.doubt(digit, []):
             reading = _Reading(page, digit, "", 1.0)
             result = reading if result is None else _stronger(result, reading)
     return result

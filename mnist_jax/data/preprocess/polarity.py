@@ -22,16 +22,21 @@ def without_paper(page: Page, other: Page) -> tuple[Stroke, ...]:
 
 def _is_sheet(shape: Stroke, page: Page, inks: Iterable[Stroke]) -> bool:
     """Whether there is writing of the other polarity on it."""
-    for ink in inks:
-        if ink.thickness > 0.6 * shape.thickness or ink.size < 0.2 * shape.size:
-            continue
-        if ink.width > 0.9 * shape.width and ink.height > 0.9 * shape.height:
-            continue
-        hull = _hull(page, shape)
-        unlike_outside = abs(ink.tone - shape.paper) > 0.4 * shape.contrast
-        if (unlike_outside or _fill(hull) > SHEET) and _inside(ink, hull):
-            return True
-    return False
+    writing = [
+        ink
+        for ink in inks
+        if ink.thickness <= 0.6 * shape.thickness
+        and ink.size >= 0.2 * shape.size
+        and not (ink.width > 0.9 * shape.width and ink.height > 0.9 * shape.height)
+    ]
+    if not writing:
+        return False
+    hull = _hull(page, shape)
+    rectangular = _fill(hull) > SHEET
+    return any(
+        (rectangular or abs(ink.tone - shape.paper) > 0.4 * shape.contrast) and _inside(ink, hull)
+        for ink in writing
+    )
 
 
 def _is_gap(shape: Stroke, other: Page) -> bool:

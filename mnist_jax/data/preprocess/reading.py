@@ -16,6 +16,7 @@ from mnist_jax.errors import ImageError, InputError
 MAX_PIXELS = 50_000_000
 MAX_FILE_SIZE = 2**28  # bytes, more than MAX_PIXELS need without compression
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 NAMES = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif")
@@ -61,15 +62,7 @@ def read(source: str | PathLike[str] | bytes) -> Image.Image:
 
 
 def _is_heic(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and data[8:12] in (
-        b"heic",
-        b"heix",
-        b"heim",
-        b"heis",
-        b"hevc",
-        b"mif1",
-        b"msf1",
-    )
+    return data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS
 
 
 def _open_heic(name: str, data: bytes) -> Image.Image:

@@ -9,13 +9,14 @@ from PIL import Image
 from mnist_jax.data.preprocess import digits
 from mnist_jax.data.preprocess.digits import Digit
 from mnist_jax.data.preprocess.framing import frame
+from mnist_jax.data.preprocess.ink import as_channels
 from mnist_jax.data.preprocess.pipeline import best_page
 from mnist_jax.data.preprocess.reading import as_rgb
 from mnist_jax.data.preprocess.strokes import Page, Stroke
 from mnist_jax.errors import ImageError
 
 LOWEST = 0.45  # of the usual height: a lower shape is a part of a digit, or none
-TOUCHING = 1.5  # of the usual height: a wider shape is several digits
+TOUCHING = 1.5  # of its height: a wider shape is several digits
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,12 @@ def prepare_all(picture: Image.Image | np.ndarray) -> list[FoundDigit]:
         >>> [(digit.row, round(digit.box[0], 2)) for digit in preprocess.prepare_all(page)]
         [(0, 0.3), (0, 0.6)]
     """
-    rgb = as_rgb(picture)
-    page, strokes, reason = best_page(rgb)
+    page, strokes, reason = best_page(as_channels(as_rgb(picture)))
+    height, width = page.labels.shape
     inside = [stroke for stroke in strokes if not stroke.at_border]
-    found = digits.candidates(inside, max(rgb.shape), lightest=0.02)
+    found = digits.candidates(inside, max(height, width), lightest=0.02)
     if not found:
         raise ImageError(reason or digits.BLANK)
-    height, width = page.labels.shape
     usual = float(np.median([stroke.height for stroke in found if stroke.height > 0.5 * _tallest(found)]))
     result = []
     for number, row in enumerate(_rows(_grouped(found, usual), page, usual)):
@@ -97,8 +97,7 @@ def _extent(group: Sequence[Stroke]) -> int:
 
 
 def _belong(one: Stroke, other: Stroke, usual: float) -> bool:
-    across = max(one.left, other.left) - min(one.right, other.right)
-    down = max(one.top, other.top) - min(one.bottom, other.bottom)
+    across, down = one.gaps(other)
     overlap = -across > 0.4 * min(one.width, other.width)
     low = min(one.height, other.height) < 0.6 * usual
     return low and ((overlap and down < 0.15 * usual) or (down < 0 and across < 0.06 * usual))

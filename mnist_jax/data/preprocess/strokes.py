@@ -59,6 +59,11 @@ class Stroke:
         """The first row beyond it."""
         return self.top + self.height
 
+    def gaps(self, other: "Stroke") -> tuple[int, int]:
+        """Pixels between the boxes of two strokes, across and down; negative where they overlap."""
+        across = max(self.left, other.left) - min(self.right, other.right)
+        return across, max(self.top, other.top) - min(self.bottom, other.bottom)
+
     @property
     def contrast(self) -> float:
         """Between it and its paper, in gray levels."""
@@ -70,7 +75,6 @@ class Page:
     """The strokes of one polarity in a picture.
 
     Attributes:
-        dark: whether they are darker than paper.
         ink: where they were found.
         lines: what was printed and is left out, bool `[h, w]`.
         labels: the number of the component at each pixel, int `[h, w]`; 0 on paper.
@@ -78,7 +82,6 @@ class Page:
         filled: whether ink covers most of the picture, so that nothing can be said.
     """
 
-    dark: bool
     ink: Ink
     lines: np.ndarray
     labels: np.ndarray
@@ -86,24 +89,23 @@ class Page:
     filled: bool = False
 
 
-def find_strokes(ink: Ink, *, dark: bool) -> Page:
+def find_strokes(ink: Ink) -> Page:
     """The strokes in a picture, without printed lines.
 
     Args:
-        ink: of one polarity.
-        dark: which. Where its paper is known to be even, there are no printed lines.
+        ink: of one polarity. Where its paper is known to be even, there are no printed lines.
     """
     values, shape = ink.values, ink.values.shape
     nothing = np.zeros(shape, bool)
     faintest = max(5 * ink.noise, FAINTEST)
     visible = values > faintest
     if np.count_nonzero(visible) < 8:
-        return Page(dark, ink, nothing, np.zeros(shape, np.int32), ())
+        return Page(ink, nothing, np.zeros(shape, np.int32), ())
     if max(shape) <= TINY:
-        return _components(dark, ink, values > 0.1 * float(values.max()), nothing)
+        return _components(ink, values > 0.1 * float(values.max()), nothing)
     mask = values > max(faintest, CLEAREST * float(np.percentile(values[visible], 90)))
     if mask.mean() > (0.5 if ink.paper is None else 0.65):
-        return Page(dark, ink, nothing, np.zeros(shape, np.int32), (), filled=True)
+        return Page(ink, nothing, np.zeros(shape, np.int32), (), filled=True)
     lines = printed_lines(mask) if ink.paper is None else nothing
     if lines.any() and (mask & ~lines).any():  # the usual value of ink, not of lines
         mask = values > max(faintest, CLEAREST * float(np.percentile(values[mask & ~lines], 90)))
@@ -111,25 +113,19 @@ def find_strokes(ink: Ink, *, dark: bool) -> Page:
     mask &= ~lines
     if mask.any():
         mask &= values > 0.5 * float(np.percentile(values[mask], 90))
-    return _components(dark, ink, mask, lines)
+    return _components(ink, mask, lines)
 
 
-def _components(dark: bool, ink: Ink, mask: np.ndarray, lines: np.ndarray) -> Page:
+def _components(ink: Ink, mask: np.ndarray, lines: np.ndarray) -> Page:
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
     largest = sorted(range(1, count), key=lambda label: -boxes[label, cv2.CC_STAT_AREA])[:MOST]
-    strokes = (_on_paper(ink, labels, label, boxes[label], depth, lines, dark) for label in sorted(largest))
-    return Page(dark, ink, lines, labels, tuple(stroke for stroke in strokes if stroke is not None))
+    strokes = (_on_paper(ink, labels, label, boxes[label], depth, lines) for label in sorted(largest))
+    return Page(ink, lines, labels, tuple(stroke for stroke in strokes if stroke is not None))
 
 
 def _on_paper(
-    ink: Ink,
-    labels: np.ndarray,
-    label: int,
-    box: np.ndarray,
-    depth: np.ndarray,
-    lines: np.ndarray,
-    dark: bool,
+    ink: Ink, labels: np.ndarray, label: int, box: np.ndarray, depth: np.ndarray, lines: np.ndarray
 ) -> Stroke | None:
     """The stroke of a component; None for a gap between strokes, or where there is no paper on both sides."""
     left, top, width, height, area = (int(value) for value in box)
@@ -139,34 +135,36 @@ def _on_paper(
     tone = float(np.median(ink.tones[top:bottom, left:right][own]))
     thickness = 2 * float(depth[top:bottom, left:right][own].max())
 
-    paper = (
-        ink.paper if ink.paper is not None else _paper(ink, labels, label, box, lines, tone, thickness, dark)
-    )
+    paper = ink.paper
+    if paper is None:
+        paper = _paper(ink, labels, label, box, lines, tone, float(np.median(values)), thickness)
     if paper is None:
         return None
     border = left == 0 or top == 0 or right == labels.shape[1] or bottom == labels.shape[0]
     border &= ink.paper is None  # else paper goes on beyond it
     return Stroke(
         label, left, top, width, height, area, float(values.sum()), float(np.percentile(values, 80)),
-        thickness, tone if dark else 255 - tone, paper if dark else 255 - paper, border,
+        thickness, tone if ink.dark else 255 - tone, paper if ink.dark else 255 - paper, border,
     )  # fmt: skip
 
 
 def _paper(
     ink: Ink, labels: np.ndarray, label: int, box: np.ndarray, lines: np.ndarray, tone: float,
-    thickness: float, dark: bool,
+    usual: float, thickness: float,
 ) -> float | None:  # fmt: skip
-    """The tone of the paper around a component; None for a gap or where there is none on both sides."""
+    """The tone of the paper around a component; None for a gap or where there is none on both sides.
+
+    `tone` and `usual` are the medians of the component's tones and of its ink.
+    """
     left, top, width, height, _ = (int(value) for value in box)
     bottom, right = top + height, left + width
-    values = ink.values[top:bottom, left:right][labels[top:bottom, left:right] == label]
 
     # A gap between strokes looks like ink of the other polarity, but has the tone of the paper far around.
     reach = max(8, round(0.7 * max(width, height)))
     middle = float(
         np.median(ink.tones[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach])
     )
-    expected = float(np.median(values)) * (max(middle, DARKEST_PAPER) if dark else LIGHT_SCALE)
+    expected = usual * (max(middle, DARKEST_PAPER) if ink.dark else LIGHT_SCALE)
     if middle - tone < 0.5 * expected:
         return None
 
@@ -177,7 +175,7 @@ def _paper(
     ring &= ~near & (labels[rows, columns] == 0) & ~lines[rows, columns]
     if np.count_nonzero(ring) < 8:
         return None
-    if (ink.values[rows, columns][ring] < 0.5 * float(np.median(values))).mean() < 0.85:
+    if (ink.values[rows, columns][ring] < 0.5 * usual).mean() < 0.85:
         return None
     # The strip along an edge has paper on one side and something else on the other, all along it.
     tones = ink.tones[rows, columns]
