@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mnist_jax.data.preprocess import digits
-from mnist_jax.data.preprocess.digits import Digit
 from mnist_jax.data.preprocess.framing import frame
-from mnist_jax.data.preprocess.ink import as_channels, find_ink
-from mnist_jax.data.preprocess.polarity import without_paper
-from mnist_jax.data.preprocess.reading import as_rgb
-from mnist_jax.data.preprocess.strokes import TINY, Page, Stroke, find_strokes
+from mnist_jax.data.preprocess.page import digits
+from mnist_jax.data.preprocess.page.digits import Digit
+from mnist_jax.data.preprocess.page.ink import as_channels, find_ink, sample
+from mnist_jax.data.preprocess.page.polarity import without_paper, without_sheets
+from mnist_jax.data.preprocess.page.sheet import straightened
+from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke, find_strokes
+from mnist_jax.data.preprocess.reading import as_rgb, reduced
 from mnist_jax.errors import ImageError
 
 FILLED = (
@@ -21,6 +22,7 @@ FILLED = (
 EVEN = 4  # gray levels: a border that is no farther from its median is even
 CAMERA_NOISE = 0.012  # of the ink's values on bare paper, where there is too little paper to measure it
 MOST_LINES = 0.3  # of the ink of a cropped digit may be printed lines
+SMALL = 0.12  # of the picture's longer side: a smaller digit is looked at from nearer by
 MOST_CONTOURS = 6  # of a digit: its outside, two holes and some specks; squared paper has more
 
 
@@ -96,14 +98,43 @@ def examine(picture: Image.Image | np.ndarray) -> Preparation:
         'the picture must show a digit that stands out from the paper; got a blank one'
     """
     rgb = as_rgb(picture)
-    reading = _best(as_channels(rgb))
+    whole = reduced(rgb)
+    reading = _best(as_channels(whole))
+    steps = {"picture": whole}
+    box = None if reading.digit is None else reading.digit.box
+    if box is not None and (nearer := _nearer(rgb, whole, box)) is not None:
+        steps["from nearer by"], reading = nearer
     page, digit = reading.page, reading.digit
-    steps = {"picture": rgb, "ink": _shown(page.ink.values), "without lines": _shown(page.labels > 0)}
+    steps |= {"ink": _shown(page.ink.values), "without lines": _shown(page.labels > 0)}
     if digit is None:
         return Preparation(None, reading.doubt, 0.0, None, steps)
     steps["digit"] = _shown(digit.mask)
-    steps["framed"] = image = frame(digit.ink())
-    return Preparation(image, reading.doubt, reading.confidence, digit.box, steps)
+    steps["framed"] = image = frame(straightened(digit))
+    return Preparation(image, reading.doubt, reading.confidence, box, steps)
+
+
+def _nearer(
+    rgb: np.ndarray, whole: np.ndarray, box: tuple[int, int, int, int]
+) -> tuple[np.ndarray, _Reading] | None:
+    """The surroundings of a small digit cut out of the whole picture, and their reading, if it agrees.
+
+    Args:
+        rgb: the picture, `[h, w, 3]`.
+        whole: its reduced copy.
+        box: of the digit, in `whole`.
+    """
+    scale = rgb.shape[0] / whole.shape[0]
+    left, top, right, bottom = (round(scale * value) for value in box)
+    size = max(right - left, bottom - top)
+    if scale <= 1 or size > SMALL * max(rgb.shape):
+        return None
+    x, y = max(0, left - size), max(0, top - size)
+    part = rgb[y : bottom + size, x : right + size]
+    reading = _best(as_channels(part))
+    if reading.digit is None or reading.doubt:
+        return None
+    moved = np.add(reading.digit.box, (x, y, x, y)) - (left, top, right, bottom)
+    return (part, reading) if np.abs(moved).max() <= 0.2 * size else None
 
 
 def _shown(values: np.ndarray) -> np.ndarray:
@@ -152,7 +183,7 @@ def _best(channels: np.ndarray) -> _Reading:
     border = _border(channels)
     dark, light = _both(channels, border)
     best = _stronger(dark, light, border)
-    cropped = _read_cropped(channels, dark.page.lines | light.page.lines)
+    cropped = _read_cropped(channels, dark.page, light.page)
     if cropped is None or cropped.digit is None:
         return best
     if best.digit is None or best.doubt or cropped.digit.weight > 1.1 * best.digit.weight:
@@ -198,15 +229,19 @@ def _stronger(dark: _Reading, light: _Reading, border: np.ndarray | None = None)
     return dark if dark.digit.contrast >= 0.4 * light.digit.contrast else light
 
 
-def _read_cropped(channels: np.ndarray, lines: np.ndarray) -> _Reading | None:
-    """The reading of a picture cropped to its ink; None if it was not, or if that is printed lines."""
+def _read_cropped(channels: np.ndarray, dark: Page, light: Page) -> _Reading | None:
+    """The reading of a picture cropped to its ink; None if it was not, or if that is a sheet or lines.
+
+    `dark` and `light` are its pages as if there were paper around the ink.
+    """
+    lines = dark.lines | light.lines
     height, width = lines.shape
     margin = 0.08 * max(height, width)
     result = None
-    for dark in (True, False):
-        paper = np.percentile(channels, 90 if dark else 10, axis=(1, 2))
-        page = find_strokes(find_ink(channels, dark=dark, paper=paper, noise=CAMERA_NOISE))
-        found = digits.candidates(page.strokes, max(height, width))
+    for other in (light, dark):
+        paper = np.percentile(sample(channels), 10 if other.ink.dark else 90, axis=(1, 2))
+        page = find_strokes(find_ink(channels, dark=not other.ink.dark, paper=paper, noise=CAMERA_NOISE))
+        found = digits.candidates(without_sheets(page, other), max(height, width))
         if len(found) != 1:
             continue
         digit = Digit(tuple(found), page)

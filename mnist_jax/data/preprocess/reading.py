@@ -78,7 +78,7 @@ def _open_heic(name: str, data: bytes) -> Image.Image:
 
 
 def as_rgb(picture: Image.Image | np.ndarray) -> np.ndarray:
-    """A picture of any mode and depth as RGB, at most `WORKING_SIZE` pixels on its longer side.
+    """A picture of any mode and depth as RGB.
 
     Of a picture with an opaque part, such as a window's capture, it is this part. Strokes on transparency get
     paper of the opposite tone. Values beyond 8 bits are scaled by their own largest.
@@ -103,8 +103,12 @@ def as_rgb(picture: Image.Image | np.ndarray) -> np.ndarray:
         picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
     if picture.has_transparency_data:
         picture = _opaque_part(picture.convert("RGBA"))
-    rgb = np.asarray(picture.convert("RGB"))
-    scale = WORKING_SIZE / max(rgb.shape)
+    return np.asarray(picture.convert("RGB"))
+
+
+def reduced(rgb: np.ndarray, longest: int = WORKING_SIZE) -> np.ndarray:
+    """A picture `[h, w, 3]` with at most `longest` pixels on its longer side."""
+    scale = longest / max(rgb.shape)
     if scale >= 1:
         return rgb
     size = max(1, round(scale * rgb.shape[1])), max(1, round(scale * rgb.shape[0]))

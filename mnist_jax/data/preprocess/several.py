@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mnist_jax.data.preprocess import digits
-from mnist_jax.data.preprocess.digits import Digit
 from mnist_jax.data.preprocess.framing import frame
-from mnist_jax.data.preprocess.ink import as_channels
+from mnist_jax.data.preprocess.page import digits
+from mnist_jax.data.preprocess.page.digits import Digit
+from mnist_jax.data.preprocess.page.ink import as_channels
+from mnist_jax.data.preprocess.page.sheet import straightened
+from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 from mnist_jax.data.preprocess.pipeline import best_page
-from mnist_jax.data.preprocess.reading import as_rgb
-from mnist_jax.data.preprocess.strokes import Page, Stroke
+from mnist_jax.data.preprocess.reading import as_rgb, reduced
 from mnist_jax.errors import ImageError
 
 LOWEST = 0.45  # of the usual height: a lower shape is a part of a digit, or none
@@ -56,7 +57,7 @@ def prepare_all(picture: Image.Image | np.ndarray) -> list[FoundDigit]:
         >>> [(digit.row, round(digit.box[0], 2)) for digit in preprocess.prepare_all(page)]
         [(0, 0.3), (0, 0.6)]
     """
-    page, strokes, reason = best_page(as_channels(as_rgb(picture)))
+    page, strokes, reason = best_page(as_channels(reduced(as_rgb(picture))))
     height, width = page.labels.shape
     inside = [stroke for stroke in strokes if not stroke.at_border]
     found = digits.candidates(inside, max(height, width), lightest=0.02)
@@ -70,7 +71,7 @@ def prepare_all(picture: Image.Image | np.ndarray) -> list[FoundDigit]:
             touching = right - left > TOUCHING * (bottom - top)
             box = left / width, top / height, right / width, bottom / height
             doubt = "digits must not touch; got a shape as wide as several" if touching else ""
-            result.append(FoundDigit(frame(digit.ink()), number, box, doubt))
+            result.append(FoundDigit(frame(straightened(digit)), number, box, doubt))
     return result
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from mnist_jax.data.preprocess.strokes import Page, Stroke
+from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 BLANK = "the picture must show a digit that stands out from the paper; got a blank one"
 CUT = "the digit must lie inside the picture; got ink at its border; leave paper around the digit"

@@ -5,19 +5,22 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from mnist_jax.data.preprocess.strokes import Page, Stroke
+from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
-SHEET = 0.84  # of its smallest rectangle: from here on, the hull of a shape is that of a sheet
+SHEET = 0.8  # of its smallest rectangle: from here on, the outline of a shape is that of a sheet
+HULL = 0.84  # the same for its hull, where the writing differs from what is around the sheet
+WRITING = 0.08  # of a sheet's size: smaller shapes on it are no writing
 GLYPH = 0.35  # of its size: up to here, the thickness of a shape is that of a stroke
 
 
 def without_paper(page: Page, other: Page) -> tuple[Stroke, ...]:
     """The strokes of a page that are neither sheets nor gaps, judged by those of the other polarity."""
-    return tuple(
-        stroke
-        for stroke in page.strokes
-        if not _is_sheet(stroke, page, other.strokes) and not _is_gap(stroke, other)
-    )
+    return tuple(stroke for stroke in without_sheets(page, other) if not _is_gap(stroke, other))
+
+
+def without_sheets(page: Page, other: Page) -> tuple[Stroke, ...]:
+    """The strokes of a page that are no sheets, judged by those of the other polarity."""
+    return tuple(stroke for stroke in page.strokes if not _is_sheet(stroke, page, other.strokes))
 
 
 def _is_sheet(shape: Stroke, page: Page, inks: Iterable[Stroke]) -> bool:
@@ -26,16 +29,19 @@ def _is_sheet(shape: Stroke, page: Page, inks: Iterable[Stroke]) -> bool:
         ink
         for ink in inks
         if ink.thickness <= 0.6 * shape.thickness
-        and ink.size >= 0.2 * shape.size
+        and ink.size >= WRITING * shape.size
         and not (ink.width > 0.9 * shape.width and ink.height > 0.9 * shape.height)
     ]
     if not writing:
         return False
     hull = _hull(page, shape)
-    rectangular = _fill(hull) > SHEET
+    least = 0.4  # of the contrast, by which the writing differs from what is around the sheet
+    if _fill(hull) > HULL:
+        least = 0.15
+    if _fill(_outline(page, shape)) > SHEET:
+        least = 0.0
     return any(
-        (rectangular or abs(ink.tone - shape.paper) > 0.4 * shape.contrast) and _inside(ink, hull)
-        for ink in writing
+        abs(ink.tone - shape.paper) >= least * shape.contrast and _inside(ink, hull) for ink in writing
     )
 
 
@@ -54,17 +60,23 @@ def _is_gap(shape: Stroke, other: Page) -> bool:
     return False
 
 
-def _hull(page: Page, stroke: Stroke) -> np.ndarray:
+def _outline(page: Page, stroke: Stroke) -> np.ndarray:
     rows, columns = slice(stroke.top, stroke.bottom), slice(stroke.left, stroke.right)
-    points = np.argwhere(page.labels[rows, columns] == stroke.label)[:, ::-1] + [stroke.left, stroke.top]
-    hull: np.ndarray = cv2.convexHull(points.astype(np.int32))
+    own = (page.labels[rows, columns] == stroke.label).astype(np.uint8)
+    place = stroke.left, stroke.top
+    contours, _ = cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=place)
+    return contours[0]
+
+
+def _hull(page: Page, stroke: Stroke) -> np.ndarray:
+    hull: np.ndarray = cv2.convexHull(_outline(page, stroke))
     return hull
 
 
-def _fill(hull: np.ndarray) -> float:
-    """The share of the smallest rectangle around a hull that it fills."""
-    _, (width, height), _ = cv2.minAreaRect(hull)
-    return float(cv2.contourArea(hull)) / max(1.0, width * height)
+def _fill(outline: np.ndarray) -> float:
+    """The share of the smallest rectangle around an outline that it encloses."""
+    _, (width, height), _ = cv2.minAreaRect(outline)
+    return float(cv2.contourArea(outline)) / max(1.0, width * height)
 
 
 def _inside(stroke: Stroke, hull: np.ndarray) -> bool:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mnist_jax.data.preprocess.ink import DARKEST_PAPER, LIGHT_SCALE, Ink
-from mnist_jax.data.preprocess.printed import printed_lines
+from mnist_jax.data.preprocess.page.ink import DARKEST_PAPER, LIGHT_SCALE, Ink
+from mnist_jax.data.preprocess.page.printed import printed_lines
 
 FAINTEST = 0.07  # the least ink, of the values in `Ink`; 5 times the noise where that is more
 CLEAREST = 0.4  # of the ink's usual value: from here on, a pixel is looked at
