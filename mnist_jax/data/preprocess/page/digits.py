@@ -65,8 +65,8 @@ class Digit:
 
     def ink(self) -> np.ndarray:
         """Its ink alone, float `[h, w]` in 0..1, with its soft edges."""
-        labels, values, noise = self.page.labels, self.page.ink.values, self.page.ink.noise
-        own = self.mask
+        labels, values, own = self.page.labels, self.page.ink.values, self.mask
+        noise = float(np.median(self.page.ink.noise[own]))
         reach = max(1, max(labels.shape) // 128)
         square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
         kept = (cv2.dilate(own.astype(np.uint8), square) > 0) & (own | (labels == 0))

@@ -15,6 +15,9 @@ SQUARE = 0.3  # side of the square, of the picture's shorter side; strokes must 
 PREVIEW = 256  # pixels, of the copy on which the channel is chosen
 PREFER_GRAY = 1.3  # a color channel must show the strokes this much better than brightness does
 LIGHT_SCALE = 160.0  # gray levels by which chalk stands out from a board
+CELLS = 10  # per side of the picture, in which its noise is measured
+SMALLEST_CELL = 8  # pixels
+CALM = 0.5  # of the picture's noise: the most in cells that are judged by their own
 DARKEST_PAPER = 40.0  # gray levels; below, contrast is not divided by the paper's tone
 
 
@@ -24,14 +27,14 @@ class Ink(NamedTuple):
     Attributes:
         dark: whether it is darker than paper, or lighter.
         values: float32 `[h, w]`, 0 on paper; of dark ink, the share of the paper's light that it absorbs.
-        noise: standard deviation of the values on bare paper.
+        noise: standard deviation of the values on the bare paper around each pixel, float32 `[h, w]`.
         paper: the paper's gray level in `tones`, where it is known to be even.
         tones: the channel in which it was found, uint8 `[h, w]`, inverted for light ink: paper is bright.
     """
 
     dark: bool
     values: np.ndarray
-    noise: float
+    noise: np.ndarray
     paper: float | None
     tones: np.ndarray
 
@@ -56,7 +59,7 @@ def find_ink(channels: np.ndarray, *, dark: bool, paper: np.ndarray | None = Non
         for index, channel in enumerate(channels):
             small = cv2.resize(channel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             ink = _in_channel(small, dark, None if paper is None else float(paper[index]), noise)
-            clarity = float(np.percentile(ink.values, 99.5)) / (ink.noise + 0.01)
+            clarity = float(np.percentile(ink.values / (ink.noise + 0.01), 99.5))
             clarity *= PREFER_GRAY if index == 0 else 1
             if clarity > best:
                 best, number = clarity, index
@@ -77,10 +80,31 @@ def _in_channel(channel: np.ndarray, dark: bool, paper: float | None, noise: flo
     depth = around - tones
     values = depth / np.maximum(around, DARKEST_PAPER) if dark else depth / LIGHT_SCALE
     if paper is not None:
-        return Ink(dark, values, noise, float(around[0, 0]), tones)
+        return Ink(dark, values, np.full(values.shape, noise, np.float32), float(around[0, 0]), tones)
+    bare, noise_around = _bare_paper(values)
+    return Ink(dark, values - bare, noise_around, None, tones)
+
+
+def _bare_paper(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the values on bare paper, around each pixel, float32 `[h, w]`.
+
+    They are those of the whole picture, or of the cells around where these have far less noise: a table has
+    more texture than the sheet on it.
+    """
     some = sample(values)
     middle = float(np.median(some))
-    return Ink(dark, values - middle, 1.4826 * float(np.median(np.abs(some - middle))), None, tones)
+    noise = 1.4826 * float(np.median(np.abs(some - middle)))
+    rows, columns = (max(1, min(CELLS, length // SMALLEST_CELL)) for length in some.shape)
+    height, width = some.shape[0] // rows, some.shape[1] // columns
+    cells = some[: rows * height, : columns * width].reshape(rows, height, columns, width)
+    middles = np.median(cells, axis=(1, 3), keepdims=True)
+    noises = 1.4826 * np.median(np.abs(cells - middles), axis=(1, 3))
+    near_middle, near_noise = (
+        cv2.resize(cv2.medianBlur(per_cell.astype(np.float32), 3), values.shape[::-1])
+        for per_cell in (middles[:, 0, :, 0], noises)
+    )
+    calm = (near_noise < CALM * noise) & (near_middle <= middle)
+    return np.where(calm, near_middle, np.float32(middle)), np.where(calm, near_noise, np.float32(noise))
 
 
 def sample(values: np.ndarray) -> np.ndarray:

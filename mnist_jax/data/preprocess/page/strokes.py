@@ -97,18 +97,18 @@ def find_strokes(ink: Ink) -> Page:
     """
     values, shape = ink.values, ink.values.shape
     nothing = np.zeros(shape, bool)
-    faintest = max(5 * ink.noise, FAINTEST)
+    faintest = np.maximum(5 * ink.noise, FAINTEST)
     visible = values > faintest
     if np.count_nonzero(visible) < 8:
         return Page(ink, nothing, np.zeros(shape, np.int32), ())
     if max(shape) <= TINY:
         return _components(ink, values > 0.1 * float(values.max()), nothing)
-    mask = values > max(faintest, CLEAREST * float(np.percentile(values[visible], 90)))
+    mask = values > np.maximum(faintest, CLEAREST * float(np.percentile(values[visible], 90)))
     if mask.mean() > (0.5 if ink.paper is None else 0.65):
         return Page(ink, nothing, np.zeros(shape, np.int32), (), filled=True)
     lines = printed_lines(mask) if ink.paper is None else nothing
     if lines.any() and (mask & ~lines).any():  # the usual value of ink, not of lines
-        mask = values > max(faintest, CLEAREST * float(np.percentile(values[mask & ~lines], 90)))
+        mask = values > np.maximum(faintest, CLEAREST * float(np.percentile(values[mask & ~lines], 90)))
         lines = printed_lines(mask)
     mask &= ~lines
     if mask.any():
