@@ -11,7 +11,7 @@ from mnist_jax.data.preprocess.page import digits
 from mnist_jax.data.preprocess.page.digits import Digit
 from mnist_jax.data.preprocess.page.ink import as_channels, find_ink, sample
 from mnist_jax.data.preprocess.page.polarity import without_paper, without_sheets
-from mnist_jax.data.preprocess.page.sheet import straightened
+from mnist_jax.data.preprocess.page.sheet import on_sheet, straightened
 from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke, find_strokes
 from mnist_jax.data.preprocess.reading import as_rgb, reduced
 from mnist_jax.errors import ImageError
@@ -160,7 +160,11 @@ def _both(channels: np.ndarray, border: np.ndarray | None) -> tuple[_Reading, _R
     """The readings of a picture as dark ink and as light ink."""
     paper = border if max(channels.shape) <= TINY else None
     dark, light = (find_strokes(find_ink(channels, dark=dark, paper=paper)) for dark in (True, False))
-    return _read(dark, without_paper(dark, light)), _read(light, without_paper(light, dark))
+    return _read_on_sheet(dark, light), _read_on_sheet(light, dark)
+
+
+def _read_on_sheet(page: Page, other: Page) -> _Reading:
+    return _read(page, on_sheet(page, without_paper(page, other)))
 
 
 def _border(channels: np.ndarray) -> np.ndarray | None:
@@ -203,7 +207,8 @@ def _read(page: Page, strokes: tuple[Stroke, ...]) -> _Reading:
     )
     if not inside:
         return _Reading(page, None, digits.CUT if cut else digits.BLANK)
-    digit = Digit(tuple(inside), page)
+    digit = Digit(tuple(digits.without_print(inside)), page)
+    cut = [stroke for stroke in cut if stroke.strength > digits.FAINT * digit.heaviest.strength]
     reason = digits.doubt(digit, cut)
     total = sum(stroke.weight for stroke in strokes)
     return _Reading(page, digit, reason, 0.0 if reason else min(1.0, digit.weight / total), strokes)

@@ -13,6 +13,10 @@ BLANK = "the picture must show a digit that stands out from the paper; got a bla
 CUT = "the digit must lie inside the picture; got ink at its border; leave paper around the digit"
 BLOB = 0.62  # of its size: a thicker shape is a punched hole or a stain
 SPECK = 0.03  # of the picture's longer side, and at most 9 pixels: a smaller shape is a speck
+FAINT = 0.55  # of the strongest stroke's ink: what is fainter is a shadow
+BROAD, FAINTER = 2.5, 0.85  # of its thickness, and the same for what is broader
+PRINT = 0.5  # of the digit's height: smaller shapes apart from it are print
+APART = 0.2  # of the digit's height
 FEWEST_PIXELS = 10  # height of a digit that can be read
 
 
@@ -97,11 +101,23 @@ def candidates(strokes: Iterable[Stroke], longer_side: int, lightest: float = 0.
     ]
     if not good:
         return []
-    heaviest = max(good, key=lambda stroke: stroke.weight)
+    heaviest = max(stroke.weight for stroke in good)
+    good = [stroke for stroke in good if stroke.weight > lightest * heaviest]
+    pen = max(good, key=lambda stroke: stroke.strength)
     return [
         stroke
         for stroke in good
-        if stroke.weight > lightest * heaviest.weight and stroke.strength > 0.5 * heaviest.strength
+        if stroke.strength > (FAINT if stroke.thickness < BROAD * pen.thickness else FAINTER) * pen.strength
+    ]
+
+
+def without_print(strokes: Sequence[Stroke]) -> list[Stroke]:
+    """The strokes without small print: far smaller shapes that lie apart from the tallest one."""
+    tallest = max(strokes, key=lambda stroke: stroke.height)
+    return [
+        stroke
+        for stroke in strokes
+        if stroke.size > PRINT * tallest.height or max(tallest.gaps(stroke)) < APART * tallest.height
     ]
 
 
@@ -130,6 +146,8 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
         return "the picture must show one digit; got a shape much wider than high; is it rotated?"
     if height < FEWEST_PIXELS:
         return f"a digit must be at least {FEWEST_PIXELS} pixels high; got {height}; take it from nearer by"
-    if any(stroke.weight > 0.4 * digit.weight for stroke in cut):
-        return CUT
+    for stroke in cut:
+        near = max(digit.heaviest.gaps(stroke)) < height
+        if stroke.weight > (0.4 if near else 3) * digit.weight:
+            return CUT
     return ""

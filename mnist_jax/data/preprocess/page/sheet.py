@@ -1,15 +1,59 @@
-"""By how much the sheet of paper under a digit is turned in the picture."""
+"""The sheet of paper: which strokes are on it, and by how much it is turned in the picture."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from mnist_jax.data.preprocess.page.digits import Digit
+from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 PREVIEW = 256  # pixels, of the copy in which the sheet is found
+LINE = 5  # pixels of it: thinner lines do not part a sheet
+RING = 6  # pixels of it around a stroke's box, where its paper is looked for
+STRIPE = 11  # pixels of it: narrower stripes of its tone are no part of the sheet
+MOST_SHEETS = 12  # stretches of paper that are looked at, those under the heaviest strokes
+PART = 0.3  # of the largest stretch: a part of the sheet beyond a shadow or a fold, not a stripe of the table
+COVERED = 0.8  # of a stroke's box: it lies on the paper
 SHORTEST = 0.3  # of the picture's shorter side: a shorter piece of the outline says nothing
 FEWEST = 3  # straight sides; the edge of a shadow makes one, a corner of the sheet two
 AGREE = 8  # degrees by which sides may differ, as seen in perspective
 LEAST = 4  # degrees; a smaller turn is that of a person's hand
+
+
+def on_sheet(page: Page, strokes: Sequence[Stroke]) -> tuple[Stroke, ...]:
+    """The strokes on the largest stretch of bare paper; a pattern around it is that of the table."""
+    if len(strokes) < 2 or page.ink.paper is not None:
+        return tuple(strokes)
+    sheets: list[tuple[int, np.ndarray, list[Stroke]]] = []
+    for stroke in sorted(strokes, key=lambda stroke: -stroke.weight):
+        own = next((on for _, sheet, on in sheets if _covers(sheet, stroke, page)), None)
+        if own is not None:
+            own.append(stroke)
+        elif len(sheets) < MOST_SHEETS:
+            paper = _paper(page, stroke)
+            sheet = _filled(paper)
+            gaps = np.count_nonzero(sheet & ~paper)
+            sheets.append((np.count_nonzero(paper) - 2 * gaps, sheet, [stroke]))
+    least = PART * max(size for size, _, _ in sheets)
+    return tuple(stroke for size, _, on in sheets if size >= least for stroke in on)
+
+
+def _covers(sheet: np.ndarray, stroke: Stroke, page: Page) -> bool:
+    scale = sheet.shape[0] / page.labels.shape[0]
+    return bool(sheet[_box(stroke, scale)].mean() >= COVERED)
+
+
+def _box(stroke: Stroke, scale: float) -> tuple[slice, slice]:
+    """The rows and columns of a stroke's box in a small copy of the picture, and a pixel around them."""
+    rows = slice(max(0, int(scale * stroke.top) - 1), int(scale * stroke.bottom) + 2)
+    return rows, slice(max(0, int(scale * stroke.left) - 1), int(scale * stroke.right) + 2)
+
+
+def _filled(region: np.ndarray) -> np.ndarray:
+    """A region without its holes."""
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.zeros(region.shape, np.uint8), contours, -1, 1, cv2.FILLED) > 0
 
 
 def straightened(digit: Digit) -> np.ndarray:
@@ -27,7 +71,7 @@ def straightened(digit: Digit) -> np.ndarray:
 
 def _turn(digit: Digit) -> float:
     """The angle of the sheet's sides in degrees, -45 to 45; 0 where they are not seen."""
-    sides = _sides(_paper(digit))
+    sides = _sides(_paper(digit.page, digit.heaviest))
     if len(sides) < FEWEST:
         return 0.0
     vectors = sides[:, 1] - sides[:, 0]
@@ -39,23 +83,23 @@ def _turn(digit: Digit) -> float:
     return float(np.degrees(np.angle(mean)) / 4) if apart <= AGREE else 0.0
 
 
-def _paper(digit: Digit) -> np.ndarray:
-    """The connected part of a small copy of the picture that has the tone of the digit's paper, bool."""
-    page = digit.page
+def _paper(page: Page, stroke: Stroke) -> np.ndarray:
+    """The connected part of a small copy of the picture that has the tone of a stroke's paper, bool."""
     scale = min(1.0, PREVIEW / max(page.labels.shape))
     tones = cv2.resize(page.ink.tones, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    paper = digit.paper if page.ink.dark else 255 - digit.paper
-    alike = np.abs(cv2.GaussianBlur(tones, (0, 0), 1) - paper) < 0.5 * digit.contrast
-    strokes = cv2.resize(
-        (page.labels > 0).astype(np.uint8), tones.shape[::-1], interpolation=cv2.INTER_NEAREST
-    )
-    square = np.ones((5, 5), np.uint8)
-    alike |= cv2.dilate(strokes, square) > 0
-    _, labels = cv2.connectedComponents(cv2.morphologyEx(alike.astype(np.uint8), cv2.MORPH_OPEN, square))
-    left, top, right, bottom = (int(scale * value) for value in digit.box)
-    counts = np.bincount(labels[top : bottom + 1, left : right + 1].ravel())
-    own = labels == 1 + counts[1:].argmax() if len(counts) > 1 else np.zeros(labels.shape, bool)
-    return np.asarray(own)
+    paper = stroke.paper if page.ink.dark else 255 - stroke.paper
+    alike = np.abs(cv2.GaussianBlur(tones, (0, 0), 1) - paper) < 0.5 * stroke.contrast
+    lines = cv2.resize(page.lines.astype(np.float32), tones.shape[::-1], interpolation=cv2.INTER_AREA)
+    alike |= cv2.dilate(lines, np.ones((3, 3), np.uint8)) > 0
+    whole = cv2.morphologyEx(alike.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((LINE, LINE), np.uint8))
+    wide = cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((STRIPE, STRIPE), np.uint8))
+    _, labels = cv2.connectedComponents(wide)
+    rows, columns = _box(stroke, scale)
+    above, before = max(0, rows.start - RING), max(0, columns.start - RING)
+    around = labels[above : rows.stop + RING, before : columns.stop + RING]
+    counts = np.bincount(around.ravel(), minlength=2)
+    counts -= np.bincount(labels[rows, columns].ravel(), minlength=len(counts))  # the inside of a loop
+    return np.asarray(labels == 1 + counts[1:].argmax())
 
 
 def _sides(region: np.ndarray) -> np.ndarray:
