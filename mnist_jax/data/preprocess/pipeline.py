@@ -13,7 +13,7 @@ from mnist_jax.data.preprocess.page.ink import as_channels, find_ink, sample
 from mnist_jax.data.preprocess.page.polarity import without_paper, without_sheets
 from mnist_jax.data.preprocess.page.sheet import on_sheet, straightened
 from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke, find_strokes
-from mnist_jax.data.preprocess.reading import as_rgb, reduced
+from mnist_jax.data.preprocess.reading import WORKING_SIZE, as_rgb, reduced
 from mnist_jax.errors import ImageError
 
 FILLED = (
@@ -22,6 +22,8 @@ FILLED = (
 EVEN = 4  # gray levels: a border that is no farther from its median is even
 CAMERA_NOISE = 0.012  # of the ink's values on bare paper, where there is too little paper to measure it
 MOST_LINES = 0.3  # of the ink of a cropped digit may be printed lines
+SIZES = (WORKING_SIZE, 512, 256)  # pixels on the longer side
+NOISY = 0.03  # of the ink's values: noise that can hide strokes
 SMALL = 0.12  # of the picture's longer side: a smaller digit is looked at from nearer by
 MOST_CONTOURS = 6  # of a digit: its outside, two holes and some specks; squared paper has more
 
@@ -98,8 +100,7 @@ def examine(picture: Image.Image | np.ndarray) -> Preparation:
         'the picture must show a digit that stands out from the paper; got a blank one'
     """
     rgb = as_rgb(picture)
-    whole = reduced(rgb)
-    reading = _best(as_channels(whole))
+    whole, reading = _whole(rgb)
     steps = {"picture": whole}
     box = None if reading.digit is None else reading.digit.box
     if box is not None and (nearer := _nearer(rgb, whole, box)) is not None:
@@ -111,6 +112,20 @@ def examine(picture: Image.Image | np.ndarray) -> Preparation:
     steps["digit"] = _shown(digit.mask)
     steps["framed"] = image = frame(straightened(digit))
     return Preparation(image, reading.doubt, reading.confidence, box, steps)
+
+
+def _whole(rgb: np.ndarray) -> tuple[np.ndarray, _Reading]:
+    """The picture reduced to a size at which its noise does not hide the strokes, and its reading."""
+    first = None
+    for longest in SIZES:
+        whole = reduced(rgb, longest)
+        reading = _best(as_channels(whole))
+        first = first or (whole, reading)
+        if reading.digit is not None and not reading.doubt:
+            return whole, reading
+        if reading.doubt != digits.BLANK or float(np.median(reading.page.ink.noise)) < NOISY:
+            break
+    return first
 
 
 def _nearer(

@@ -7,7 +7,7 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from mnist_jax.data.preprocess.page.strokes import Page, Stroke
+from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke
 
 BLANK = "the picture must show a digit that stands out from the paper; got a blank one"
 CUT = "the digit must lie inside the picture; got ink at its border; leave paper around the digit"
@@ -17,6 +17,7 @@ FAINT = 0.55  # of the strongest stroke's ink: what is fainter is a shadow
 BROAD, FAINTER = 2.5, 0.85  # of its thickness, and the same for what is broader
 PRINT = 0.5  # of the digit's height: smaller shapes apart from it are print
 APART = 0.2  # of the digit's height
+RECTANGLE, LONG = 0.86, 3.2  # of its smallest rectangle that a shape fills; its length over its width
 FEWEST_PIXELS = 10  # height of a digit that can be read
 
 
@@ -142,6 +143,8 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
                 f"the picture must show one digit; got {len(digit.strokes)} separate shapes; "
                 "cut it into one picture each, or read all with --several"
             )
+    if len(digit.strokes) == 1 and max(digit.page.labels.shape) > TINY and _rectangular(digit.mask):
+        return "the picture must show a digit; got a rectangle, such as a reflection or a label"
     if width > 1.8 * height:
         return "the picture must show one digit; got a shape much wider than high; is it rotated?"
     if height < FEWEST_PIXELS:
@@ -151,3 +154,11 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
         if stroke.weight > (0.4 if near else 3) * digit.weight:
             return CUT
     return ""
+
+
+def _rectangular(mask: np.ndarray) -> bool:
+    """Whether a shape is a rectangle, and no stroke as long as a one."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    _, sides, _ = cv2.minAreaRect(contours[0])
+    filled = cv2.contourArea(contours[0]) / max(1.0, sides[0] * sides[1])
+    return filled > RECTANGLE and max(sides) < LONG * min(sides)
