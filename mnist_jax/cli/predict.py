@@ -97,6 +97,8 @@ def predict(
     _check_output("--save-prepared", save_prepared, ".png")
     _check_output("--annotate", annotate, ".png")
     _check_output("--explain", explain, ".html")
+    if explain is not None and stdin:
+        raise ImageError("--explain takes pictures; got --stdin, whose images are not prepared")
     if annotate is not None and len(pictures or []) != 1:
         raise ImageError(f"--annotate takes exactly one picture; got {len(pictures or [])}")
     from mnist_onnx import Classifier
@@ -108,7 +110,7 @@ def predict(
     if annotate is not None and pictures:
         _annotate(annotate, pictures[0], answers)
     if explain is not None:
-        one_each = list(_from_pictures(files, several=False)) if several or stdin else results
+        one_each = list(_from_pictures(files, several=False)) if several else results
         _explain(explain, one_each, answers)
     if save_prepared is not None:
         _save(save_prepared, answers)
@@ -164,25 +166,29 @@ def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer
 
 
 def _annotate(path: Path, picture: Path, answers: list[Answer]) -> None:
+    from PIL import Image
+
     from mnist_jax.data.preprocess import read
+    from mnist_jax.data.preprocess.reading import as_rgb
     from mnist_jax.report.explanation import annotated
 
     found = [(answer.place[1], answer.label + "?" * bool(answer.doubt)) for answer in answers if answer.place]
     if not found:
         raise ImageError(f"--annotate needs --several, and digits; got {answers[0].error or 'one digit'}")
-    _write_png(path, annotated(read(picture), found))
+    opaque = Image.fromarray(as_rgb(read(picture)))  # the part that the boxes refer to
+    _write_png(path, annotated(opaque, found))
 
 
 def _explain(path: Path, results: list[tuple[str, Any]], answers: list[Answer]) -> None:
     from mnist_jax._utils.atomic_io import write_atomic
     from mnist_jax.report.explanation import explanation
 
-    texts = {
-        answer.name: answer.error or f"{answer.label}, {percent(max(answer.probabilities))}"
-        for answer in answers
-    }
+    texts: dict[str, list[str]] = {}
+    for answer in answers:  # several of one picture with --several
+        text = answer.error or f"{answer.label}, {percent(max(answer.probabilities))}"
+        texts.setdefault(answer.name, []).append(text)
     shown = [
-        (name, texts.get(name, ""), {} if isinstance(result, ImageError) else result.steps)
+        (name, "; ".join(texts[name]), {} if isinstance(result, ImageError) else result.steps)
         for name, result in results
     ]
     write_atomic(path, explanation(shown).encode())

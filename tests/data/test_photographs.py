@@ -95,6 +95,51 @@ def red_on_blue() -> Image.Image:
     return sheet
 
 
+def on_a_striped_cloth() -> Image.Image:
+    picture = Image.new("L", (560, 480), 180)
+    for at in range(-480, 560, 30):
+        ImageDraw.Draw(picture).line([(at, 0), (at + 480, 480)], fill=110, width=12)
+    picture.paste(seven(paper=235), (140, 100))
+    return picture
+
+
+def on_a_turned_sheet() -> Image.Image:
+    sheet = seven().rotate(14, Image.Resampling.BICUBIC, expand=True)
+    cover = Image.new("L", (280, 280), 255).rotate(14, Image.Resampling.BICUBIC, expand=True)
+    picture = Image.new("L", (480, 480), 70)
+    picture.paste(sheet, (60, 60), cover)
+    return picture
+
+
+def on_a_textured_table() -> Image.Image:
+    table = np.random.default_rng(0).normal(60, 25, (560, 560)).clip(0, 255).astype(np.uint8)
+    picture = Image.fromarray(table)
+    picture.paste(seven(), (140, 140))
+    return picture
+
+
+def beside_small_print() -> Image.Image:
+    picture = seven()
+    for at in range(20, 120, 14):
+        ImageDraw.Draw(picture).rectangle((at, 20, at + 6, 32), outline=40, width=2)
+    return picture
+
+
+def beside_a_hand() -> Image.Image:
+    picture = Image.new("L", (480, 400), 220)
+    ImageDraw.Draw(picture).ellipse((300, 200, 440, 380), fill=150)
+    picture = picture.filter(ImageFilter.GaussianBlur(4))
+    picture.paste(seven(), (10, 10), Image.fromarray((np.asarray(seven()) < 200).astype(np.uint8) * 255))
+    return picture
+
+
+def in_the_dark() -> Image.Image:
+    values = np.kron(np.asarray(seven(), float), np.ones((3, 3))) * 0.25
+    return Image.fromarray(
+        (values + np.random.default_rng(0).normal(0, 12, values.shape)).clip(0, 255).astype(np.uint8)
+    )
+
+
 def cropped() -> Image.Image:
     return seven().crop((81, 71, 199, 218))
 
@@ -122,6 +167,12 @@ def cropped() -> Image.Image:
         in_a_box,
         with_holes,
         red_on_blue,
+        on_a_striped_cloth,
+        on_a_turned_sheet,
+        on_a_textured_table,
+        beside_small_print,
+        beside_a_hand,
+        in_the_dark,
         lambda: seven(paper=60, ink=230),
     ],
 )
@@ -166,6 +217,22 @@ def test_every_step_is_shown() -> None:
 def test_what_is_no_digit_is_doubted(make: Callable[[], Picture], message: str) -> None:
     with pytest.raises(ImageError, match=message):
         prepare(make())
+
+
+def test_a_small_digit_is_cut_from_the_whole_picture() -> None:
+    picture = Image.new("L", (4000, 3000), 220)
+    picture.paste(seven().crop((75, 65, 205, 225)), (1000, 300))
+    preparation = examine(picture)
+    assert list(preparation.steps)[:2] == ["picture", "from nearer by"]
+    assert preparation.image is not None
+    assert difference(preparation.image) < 3  # at 1024 pixels it is 12
+
+
+def test_a_reflection_is_no_digit() -> None:
+    picture = Image.new("L", (600, 400), 190)
+    picture.paste(250, (400, 250, 450, 370))
+    with pytest.raises(ImageError, match="got a rectangle, such as a reflection or a label"):
+        prepare(picture)
 
 
 def test_an_empty_sheet_on_a_table_is_blank() -> None:

@@ -116,16 +116,16 @@ def examine(picture: Image.Image | np.ndarray) -> Preparation:
 
 def _whole(rgb: np.ndarray) -> tuple[np.ndarray, _Reading]:
     """The picture reduced to a size at which its noise does not hide the strokes, and its reading."""
-    first = None
+    readings = []
     for longest in SIZES:
         whole = reduced(rgb, longest)
         reading = _best(as_channels(whole))
-        first = first or (whole, reading)
+        readings.append((whole, reading))
         if reading.digit is not None and not reading.doubt:
             return whole, reading
         if reading.doubt != digits.BLANK or float(np.median(reading.page.ink.noise)) < NOISY:
             break
-    return first
+    return readings[0]
 
 
 def _nearer(
@@ -222,7 +222,7 @@ def _read(page: Page, strokes: tuple[Stroke, ...]) -> _Reading:
     )
     if not inside:
         return _Reading(page, None, digits.CUT if cut else digits.BLANK)
-    digit = Digit(tuple(digits.without_print(inside)), page)
+    digit = Digit(tuple(digits.without_print(inside, max(page.labels.shape))), page)
     cut = [stroke for stroke in cut if stroke.strength > digits.FAINT * digit.heaviest.strength]
     reason = digits.doubt(digit, cut)
     total = sum(stroke.weight for stroke in strokes)

@@ -27,7 +27,8 @@ class FoundDigit:
     Attributes:
         image: uint8 `[28, 28]`.
         row: the number of its row, from 0.
-        box: left, top, right, bottom, as shares of the picture's width and height, 0..1.
+        box: left, top, right, bottom, as shares of the picture's width and height, 0..1; of its opaque
+            part, where there is one.
         doubt: why this may not be one digit; empty if nothing speaks against it.
     """
 

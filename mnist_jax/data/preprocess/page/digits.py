@@ -102,8 +102,10 @@ def candidates(strokes: Iterable[Stroke], longer_side: int, lightest: float = 0.
     ]
     if not good:
         return []
-    heaviest = max(stroke.weight for stroke in good)
-    good = [stroke for stroke in good if stroke.weight > lightest * heaviest]
+    heaviest = max(good, key=lambda stroke: stroke.weight)
+    good = [stroke for stroke in good if stroke.weight > lightest * heaviest.weight]
+    if longer_side <= TINY:  # like MNIST's own: no shadows on them
+        return [stroke for stroke in good if stroke.strength > 0.5 * heaviest.strength]
     pen = max(good, key=lambda stroke: stroke.strength)
     return [
         stroke
@@ -112,8 +114,10 @@ def candidates(strokes: Iterable[Stroke], longer_side: int, lightest: float = 0.
     ]
 
 
-def without_print(strokes: Sequence[Stroke]) -> list[Stroke]:
+def without_print(strokes: Sequence[Stroke], longer_side: int) -> list[Stroke]:
     """The strokes without small print: far smaller shapes that lie apart from the tallest one."""
+    if longer_side <= TINY:
+        return list(strokes)
     tallest = max(strokes, key=lambda stroke: stroke.height)
     return [
         stroke

@@ -65,7 +65,7 @@ def _outline(page: Page, stroke: Stroke) -> np.ndarray:
     own = (page.labels[rows, columns] == stroke.label).astype(np.uint8)
     place = stroke.left, stroke.top
     contours, _ = cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=place)
-    return contours[0]
+    return np.asarray(contours[0])
 
 
 def _hull(page: Page, stroke: Stroke) -> np.ndarray:

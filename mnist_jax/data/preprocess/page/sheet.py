@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 
 from mnist_jax.data.preprocess.page.digits import Digit
-from mnist_jax.data.preprocess.page.strokes import Page, Stroke
+from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke
 
 PREVIEW = 256  # pixels, of the copy in which the sheet is found
-LINE = 5  # pixels of it: thinner lines do not part a sheet
+LINE = 3  # pixels of it: thinner lines do not part a sheet
 RING = 6  # pixels of it around a stroke's box, where its paper is looked for
 STRIPE = 11  # pixels of it: narrower stripes of its tone are no part of the sheet
 MOST_SHEETS = 12  # stretches of paper that are looked at, those under the heaviest strokes
 PART = 0.3  # of the largest stretch: a part of the sheet beyond a shadow or a fold, not a stripe of the table
-COVERED = 0.8  # of a stroke's box: it lies on the paper
+COVERED = 0.8  # of a stroke: it lies on the paper
 SHORTEST = 0.3  # of the picture's shorter side: a shorter piece of the outline says nothing
 FEWEST = 3  # straight sides; the edge of a shadow makes one, a corner of the sheet two
 AGREE = 8  # degrees by which sides may differ, as seen in perspective
@@ -34,14 +34,16 @@ def on_sheet(page: Page, strokes: Sequence[Stroke]) -> tuple[Stroke, ...]:
             paper = _paper(page, stroke)
             sheet = _filled(paper)
             gaps = np.count_nonzero(sheet & ~paper)
-            sheets.append((np.count_nonzero(paper) - 2 * gaps, sheet, [stroke]))
+            sheets.append((int(np.count_nonzero(paper) - 2 * gaps), sheet, [stroke]))
     least = PART * max(size for size, _, _ in sheets)
     return tuple(stroke for size, _, on in sheets if size >= least for stroke in on)
 
 
 def _covers(sheet: np.ndarray, stroke: Stroke, page: Page) -> bool:
-    scale = sheet.shape[0] / page.labels.shape[0]
-    return bool(sheet[_box(stroke, scale)].mean() >= COVERED)
+    own = page.labels[stroke.top : stroke.bottom, stroke.left : stroke.right] == stroke.label
+    places = np.argwhere(own) + np.array([stroke.top, stroke.left])
+    rows, columns = (places * sheet.shape // np.array(page.labels.shape)).T
+    return bool(sheet[rows, columns].mean() >= COVERED)
 
 
 def _box(stroke: Stroke, scale: float) -> tuple[slice, slice]:
@@ -58,7 +60,8 @@ def _filled(region: np.ndarray) -> np.ndarray:
 
 def straightened(digit: Digit) -> np.ndarray:
     """A digit's ink, float `[h, w]`, turned back where it is written on a sheet that lies askew."""
-    ink, turn = digit.ink(), _turn(digit)
+    ink = digit.ink()
+    turn = 0.0 if max(digit.page.labels.shape) <= TINY else _turn(digit)
     if abs(turn) < LEAST:
         return ink
     height, width = ink.shape
@@ -93,7 +96,7 @@ def _paper(page: Page, stroke: Stroke) -> np.ndarray:
     alike |= cv2.dilate(lines, np.ones((3, 3), np.uint8)) > 0
     whole = cv2.morphologyEx(alike.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((LINE, LINE), np.uint8))
     wide = cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((STRIPE, STRIPE), np.uint8))
-    _, labels = cv2.connectedComponents(wide)
+    labels = np.asarray(cv2.connectedComponents(wide)[1], np.intp)
     rows, columns = _box(stroke, scale)
     above, before = max(0, rows.start - RING), max(0, columns.start - RING)
     around = labels[above : rows.stop + RING, before : columns.stop + RING]

@@ -182,6 +182,6 @@ def _paper(
     square = np.ones((int(thickness + 14) | 1,) * 2, np.uint8)
     brightest = cv2.dilate(np.where(ring, tones, 0).astype(np.uint8), square).astype(int)
     darkest = cv2.erode(np.where(ring, tones, 255).astype(np.uint8), square).astype(int)
-    if np.median((brightest - darkest)[mine]) > 1.3 * expected:
+    if np.median((brightest - darkest)[mine]) > expected:
         return None
     return float(np.median(tones[ring]))
