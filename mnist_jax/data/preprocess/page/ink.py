@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 SQUARE = 0.3  # side of the square, of the picture's shorter side; strokes must be narrower
-PREVIEW = 256  # pixels, of the copy on which the channel is chosen
+PREVIEW = 160  # pixels, of the copy on which the channel is chosen
 PREFER_GRAY = 1.3  # a color channel must show the strokes this much better than brightness does
 LIGHT_SCALE = 160.0  # gray levels by which chalk stands out from a board
 CELLS = 10  # per side of the picture, in which its noise is measured
@@ -108,8 +108,8 @@ def _bare_paper(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample(values: np.ndarray) -> np.ndarray:
-    """Every n-th row and column of a picture `[..., h, w]`, about 50,000 pixels, for its medians."""
-    step = max(1, round((values.shape[-2] * values.shape[-1] / 50_000) ** 0.5))
+    """Every n-th row and column of a picture `[..., h, w]`, about 12,000 pixels, for its medians."""
+    step = max(1, round((values.shape[-2] * values.shape[-1] / 12_000) ** 0.5))
     return values[..., ::step, ::step]
 
 
