@@ -215,15 +215,12 @@ def _read(page: Page, strokes: tuple[Stroke, ...]) -> _Reading:
     if page.filled:
         return _Reading(page, None, FILLED)
     inside, cut = (
-        digits.candidates(
-            (stroke for stroke in strokes if stroke.at_border == at_border), max(page.labels.shape)
-        )
+        digits.candidates(page, (stroke for stroke in strokes if stroke.at_border == at_border))
         for at_border in (False, True)
     )
     if not inside:
         return _Reading(page, None, digits.CUT if cut else digits.BLANK)
-    digit = Digit(tuple(digits.without_print(inside, max(page.labels.shape))), page)
-    cut = [stroke for stroke in cut if stroke.strength > digits.FAINT * digit.heaviest.strength]
+    digit = Digit(tuple(digits.without_print(page, inside)), page)
     reason = digits.doubt(digit, cut)
     total = sum(stroke.weight for stroke in strokes)
     return _Reading(page, digit, reason, 0.0 if reason else min(1.0, digit.weight / total), strokes)
@@ -261,7 +258,7 @@ def _read_cropped(channels: np.ndarray, dark: Page, light: Page) -> _Reading | N
     for other in (light, dark):
         paper = np.percentile(sample(channels), 10 if other.ink.dark else 90, axis=(1, 2))
         page = find_strokes(find_ink(channels, dark=not other.ink.dark, paper=paper, noise=CAMERA_NOISE))
-        found = digits.candidates(without_sheets(page, other), max(height, width))
+        found = digits.candidates(page, without_sheets(page, other))
         if len(found) != 1:
             continue
         digit = Digit(tuple(found), page)

@@ -61,7 +61,7 @@ def prepare_all(picture: Image.Image | np.ndarray) -> list[FoundDigit]:
     page, strokes, reason = best_page(as_channels(reduced(as_rgb(picture))))
     height, width = page.labels.shape
     inside = [stroke for stroke in strokes if not stroke.at_border]
-    found = digits.candidates(inside, max(height, width), lightest=0.02)
+    found = digits.candidates(page, inside, lightest=0.02)
     if not found:
         raise ImageError(reason or digits.BLANK)
     usual = float(np.median([stroke.height for stroke in found if stroke.height > 0.5 * _tallest(found)]))

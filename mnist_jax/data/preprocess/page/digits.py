@@ -7,17 +7,20 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke
+from mnist_jax.data.preprocess.page.outlines import fill, outline
+from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 BLANK = "the picture must show a digit that stands out from the paper; got a blank one"
 CUT = "the digit must lie inside the picture; got ink at its border; leave paper around the digit"
 BLOB = 0.62  # of its size: a thicker shape is a punched hole or a stain
 SPECK = 0.03  # of the picture's longer side, and at most 9 pixels: a smaller shape is a speck
 FAINT = 0.55  # of the strongest stroke's ink: what is fainter is a shadow
-BROAD, FAINTER = 2.5, 0.85  # of its thickness, and the same for what is broader
+BROAD = 2.5  # of its thickness: from here on, a shape is broad
+FAINTER = 0.85  # of its ink: a broad shape that is fainter is a shadow
 PRINT = 0.5  # of the digit's height: smaller shapes apart from it are print
 APART = 0.2  # of the digit's height
-RECTANGLE, LONG = 0.86, 3.2  # of its smallest rectangle that a shape fills; its length over its width
+RECTANGLE = 0.86  # of its smallest rectangle: a shape that fills more is one
+LONG = 3.2  # length over width, from which a rectangle may be a one
 FEWEST_PIXELS = 10  # height of a digit that can be read
 
 
@@ -86,15 +89,15 @@ class Digit:
         return np.where(kept, ink, 0)[part]
 
 
-def candidates(strokes: Iterable[Stroke], longer_side: int, lightest: float = 0.05) -> list[Stroke]:
+def candidates(page: Page, strokes: Iterable[Stroke], lightest: float = 0.05) -> list[Stroke]:
     """The strokes that may belong to a digit: no specks, no blobs, and none much fainter than the heaviest.
 
     Args:
-        strokes: of one polarity.
-        longer_side: of the picture, in pixels.
+        page: where they are.
+        strokes: some of its strokes.
         lightest: the least weight, of the heaviest stroke's.
     """
-    smallest = min(9.0, SPECK * longer_side)
+    smallest = min(9.0, SPECK * max(page.labels.shape))
     good = [
         stroke
         for stroke in strokes
@@ -104,7 +107,7 @@ def candidates(strokes: Iterable[Stroke], longer_side: int, lightest: float = 0.
         return []
     heaviest = max(good, key=lambda stroke: stroke.weight)
     good = [stroke for stroke in good if stroke.weight > lightest * heaviest.weight]
-    if longer_side <= TINY:  # like MNIST's own: no shadows on them
+    if page.tiny:
         return [stroke for stroke in good if stroke.strength > 0.5 * heaviest.strength]
     pen = max(good, key=lambda stroke: stroke.strength)
     return [
@@ -114,9 +117,9 @@ def candidates(strokes: Iterable[Stroke], longer_side: int, lightest: float = 0.
     ]
 
 
-def without_print(strokes: Sequence[Stroke], longer_side: int) -> list[Stroke]:
+def without_print(page: Page, strokes: Sequence[Stroke]) -> list[Stroke]:
     """The strokes without small print: far smaller shapes that lie apart from the tallest one."""
-    if longer_side <= TINY:
+    if page.tiny:
         return list(strokes)
     tallest = max(strokes, key=lambda stroke: stroke.height)
     return [
@@ -147,22 +150,22 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
                 f"the picture must show one digit; got {len(digit.strokes)} separate shapes; "
                 "cut it into one picture each, or read all with --several"
             )
-    if len(digit.strokes) == 1 and max(digit.page.labels.shape) > TINY and _rectangular(digit.mask):
+    if len(digit.strokes) == 1 and not digit.page.tiny and _rectangular(digit.page, digit.heaviest):
         return "the picture must show a digit; got a rectangle, such as a reflection or a label"
     if width > 1.8 * height:
         return "the picture must show one digit; got a shape much wider than high; is it rotated?"
     if height < FEWEST_PIXELS:
         return f"a digit must be at least {FEWEST_PIXELS} pixels high; got {height}; take it from nearer by"
     for stroke in cut:
+        strong = stroke.strength > FAINT * digit.heaviest.strength
         near = max(digit.heaviest.gaps(stroke)) < height
-        if stroke.weight > (0.4 if near else 3) * digit.weight:
+        if strong and stroke.weight > (0.4 if near else 3) * digit.weight:
             return CUT
     return ""
 
 
-def _rectangular(mask: np.ndarray) -> bool:
+def _rectangular(page: Page, stroke: Stroke) -> bool:
     """Whether a shape is a rectangle, and no stroke as long as a one."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    _, sides, _ = cv2.minAreaRect(contours[0])
-    filled = cv2.contourArea(contours[0]) / max(1.0, sides[0] * sides[1])
-    return filled > RECTANGLE and max(sides) < LONG * min(sides)
+    contour = outline(page, stroke)
+    _, sides, _ = cv2.minAreaRect(contour)
+    return fill(contour) > RECTANGLE and max(sides) < LONG * min(sides)

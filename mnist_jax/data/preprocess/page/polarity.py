@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from mnist_jax.data.preprocess.page.outlines import fill, outline
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 SHEET = 0.8  # of its smallest rectangle: from here on, the outline of a shape is that of a sheet
@@ -34,11 +35,12 @@ def _is_sheet(shape: Stroke, page: Page, inks: Iterable[Stroke]) -> bool:
     ]
     if not writing:
         return False
-    hull = _hull(page, shape)
+    contour = outline(page, shape)
+    hull = cv2.convexHull(contour)
     least = 0.4  # of the contrast, by which the writing differs from what is around the sheet
-    if _fill(hull) > HULL:
+    if fill(hull) > HULL:
         least = 0.15
-    if _fill(_outline(page, shape)) > SHEET:
+    if fill(contour) > SHEET:
         least = 0.0
     return any(
         abs(ink.tone - shape.paper) >= least * shape.contrast and _inside(ink, hull) for ink in writing
@@ -54,29 +56,10 @@ def _is_gap(shape: Stroke, other: Page) -> bool:
         blob = shape.area < 4 * shape.thickness**2 or shape.size < 0.25 * ink.size
         if not blob or abs(shape.tone - ink.paper) > 0.2 * ink.contrast:
             continue
-        hull = _hull(other, ink)
-        if _fill(hull) <= 0.88 and _inside(shape, hull):
+        hull = cv2.convexHull(outline(other, ink))
+        if fill(hull) <= 0.88 and _inside(shape, hull):
             return True
     return False
-
-
-def _outline(page: Page, stroke: Stroke) -> np.ndarray:
-    rows, columns = slice(stroke.top, stroke.bottom), slice(stroke.left, stroke.right)
-    own = (page.labels[rows, columns] == stroke.label).astype(np.uint8)
-    place = stroke.left, stroke.top
-    contours, _ = cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=place)
-    return np.asarray(contours[0])
-
-
-def _hull(page: Page, stroke: Stroke) -> np.ndarray:
-    hull: np.ndarray = cv2.convexHull(_outline(page, stroke))
-    return hull
-
-
-def _fill(outline: np.ndarray) -> float:
-    """The share of the smallest rectangle around an outline that it encloses."""
-    _, (width, height), _ = cv2.minAreaRect(outline)
-    return float(cv2.contourArea(outline)) / max(1.0, width * height)
 
 
 def _inside(stroke: Stroke, hull: np.ndarray) -> bool:

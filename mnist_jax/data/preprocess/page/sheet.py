@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mnist_jax.data.preprocess.page.digits import Digit
-from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke
+from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 PREVIEW = 256  # pixels, of the copy in which the sheet is found
 LINE = 3  # pixels of it: thinner lines do not part a sheet
@@ -25,13 +25,14 @@ def on_sheet(page: Page, strokes: Sequence[Stroke]) -> tuple[Stroke, ...]:
     """The strokes on the largest stretch of bare paper; a pattern around it is that of the table."""
     if len(strokes) < 2 or page.ink.paper is not None:
         return tuple(strokes)
+    preview = _preview(page)
     sheets: list[tuple[int, np.ndarray, list[Stroke]]] = []
     for stroke in sorted(strokes, key=lambda stroke: -stroke.weight):
         own = next((on for _, sheet, on in sheets if _covers(sheet, stroke, page)), None)
         if own is not None:
             own.append(stroke)
         elif len(sheets) < MOST_SHEETS:
-            paper = _paper(page, stroke)
+            paper = _paper(preview, page, stroke)
             sheet = _filled(paper)
             gaps = np.count_nonzero(sheet & ~paper)
             sheets.append((int(np.count_nonzero(paper) - 2 * gaps), sheet, [stroke]))
@@ -40,8 +41,7 @@ def on_sheet(page: Page, strokes: Sequence[Stroke]) -> tuple[Stroke, ...]:
 
 
 def _covers(sheet: np.ndarray, stroke: Stroke, page: Page) -> bool:
-    own = page.labels[stroke.top : stroke.bottom, stroke.left : stroke.right] == stroke.label
-    places = np.argwhere(own) + np.array([stroke.top, stroke.left])
+    places = np.argwhere(page.own(stroke)) + np.array([stroke.top, stroke.left])
     rows, columns = (places * sheet.shape // np.array(page.labels.shape)).T
     return bool(sheet[rows, columns].mean() >= COVERED)
 
@@ -61,7 +61,7 @@ def _filled(region: np.ndarray) -> np.ndarray:
 def straightened(digit: Digit) -> np.ndarray:
     """A digit's ink, float `[h, w]`, turned back where it is written on a sheet that lies askew."""
     ink = digit.ink()
-    turn = 0.0 if max(digit.page.labels.shape) <= TINY else _turn(digit)
+    turn = 0.0 if digit.page.tiny else _turn(digit)
     if abs(turn) < LEAST:
         return ink
     height, width = ink.shape
@@ -74,7 +74,7 @@ def straightened(digit: Digit) -> np.ndarray:
 
 def _turn(digit: Digit) -> float:
     """The angle of the sheet's sides in degrees, -45 to 45; 0 where they are not seen."""
-    sides = _sides(_paper(digit.page, digit.heaviest))
+    sides = _sides(_paper(_preview(digit.page), digit.page, digit.heaviest))
     if len(sides) < FEWEST:
         return 0.0
     vectors = sides[:, 1] - sides[:, 0]
@@ -86,18 +86,23 @@ def _turn(digit: Digit) -> float:
     return float(np.degrees(np.angle(mean)) / 4) if apart <= AGREE else 0.0
 
 
-def _paper(page: Page, stroke: Stroke) -> np.ndarray:
-    """The connected part of a small copy of the picture that has the tone of a stroke's paper, bool."""
+def _preview(page: Page) -> tuple[np.ndarray, np.ndarray]:
+    """Small copies of a page: its tones, uint8, and where there are printed lines, bool."""
     scale = min(1.0, PREVIEW / max(page.labels.shape))
     tones = cv2.resize(page.ink.tones, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    paper = stroke.paper if page.ink.dark else 255 - stroke.paper
-    alike = np.abs(cv2.GaussianBlur(tones, (0, 0), 1) - paper) < 0.5 * stroke.contrast
     lines = cv2.resize(page.lines.astype(np.float32), tones.shape[::-1], interpolation=cv2.INTER_AREA)
-    alike |= cv2.dilate(lines, np.ones((3, 3), np.uint8)) > 0
+    return cv2.GaussianBlur(tones, (0, 0), 1), cv2.dilate(lines, np.ones((3, 3), np.uint8)) > 0
+
+
+def _paper(preview: tuple[np.ndarray, np.ndarray], page: Page, stroke: Stroke) -> np.ndarray:
+    """The connected part of a page's preview that has the tone of a stroke's paper, bool."""
+    tones, lines = preview
+    paper = stroke.paper if page.ink.dark else 255 - stroke.paper
+    alike = (np.abs(tones - paper) < 0.5 * stroke.contrast) | lines
     whole = cv2.morphologyEx(alike.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((LINE, LINE), np.uint8))
     wide = cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((STRIPE, STRIPE), np.uint8))
     labels = np.asarray(cv2.connectedComponents(wide)[1], np.intp)
-    rows, columns = _box(stroke, scale)
+    rows, columns = _box(stroke, min(1.0, PREVIEW / max(page.labels.shape)))
     above, before = max(0, rows.start - RING), max(0, columns.start - RING)
     around = labels[above : rows.stop + RING, before : columns.stop + RING]
     counts = np.bincount(around.ravel(), minlength=2)

@@ -88,6 +88,16 @@ class Page:
     strokes: tuple[Stroke, ...]
     filled: bool = False
 
+    @property
+    def tiny(self) -> bool:
+        """Whether the picture is like MNIST's own: no table, shadow or print in it."""
+        return bool(max(self.labels.shape) <= TINY)
+
+    def own(self, stroke: Stroke) -> np.ndarray:
+        """The pixels of a stroke in its box, bool `[height, width]`."""
+        box = self.labels[stroke.top : stroke.bottom, stroke.left : stroke.right]
+        return np.asarray(box == stroke.label)
+
 
 def find_strokes(ink: Ink) -> Page:
     """The strokes in a picture, without printed lines.
