@@ -9,8 +9,9 @@ from PIL import Image
 from mnist_jax.data.preprocess.framing import frame
 from mnist_jax.data.preprocess.page import digits
 from mnist_jax.data.preprocess.page.digits import Digit
-from mnist_jax.data.preprocess.page.ink import as_channels, find_ink, sample
+from mnist_jax.data.preprocess.page.ink import as_channels, find_ink
 from mnist_jax.data.preprocess.page.polarity import without_paper, without_sheets
+from mnist_jax.data.preprocess.page.samples import sample
 from mnist_jax.data.preprocess.page.sheet import on_sheet, straightened
 from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke, find_strokes
 from mnist_jax.data.preprocess.reading import WORKING_SIZE, as_rgb, reduced

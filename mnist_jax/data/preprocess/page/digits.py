@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from mnist_jax.data.preprocess.page.outlines import fill, outline
+from mnist_jax.data.preprocess.page.samples import median, quantile
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 BLANK = "the picture must show a digit that stands out from the paper; got a blank one"
@@ -74,14 +75,14 @@ class Digit:
     def ink(self) -> np.ndarray:
         """Its ink alone, float `[h, w]` in 0..1, with its soft edges."""
         labels, values, own = self.page.labels, self.page.ink.values, self.mask
-        noise = float(np.median(self.page.ink.noise[own]))
+        noise = median(self.page.ink.noise[own])
         reach = max(1, max(labels.shape) // 128)
         square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
         kept = (cv2.dilate(own.astype(np.uint8), square) > 0) & (own | (labels == 0))
         if noise < 0.5 / 255:  # a drawing or a scan: keep every gray level
             ink = np.where(values < 0.5 / 255, 0, values / values[own].max())
         else:
-            faintest, full = max(3 * noise, 0.02), float(np.percentile(values[own], 60))
+            faintest, full = max(3 * noise, 0.02), quantile(values[own], 0.6)
             ink = np.clip((values - faintest) / (full - faintest), 0, 1)
         left, top, right, bottom = self.box
         margin = reach + 1

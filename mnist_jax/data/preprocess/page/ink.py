@@ -11,6 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mnist_jax.data.preprocess.page.samples import median, quantile, sample
+
 SQUARE = 0.3  # side of the square, of the picture's shorter side; strokes must be narrower
 PREVIEW = 160  # pixels, of the copy on which the channel is chosen
 PREFER_GRAY = 1.3  # a color channel must show the strokes this much better than brightness does
@@ -59,7 +61,7 @@ def find_ink(channels: np.ndarray, *, dark: bool, paper: np.ndarray | None = Non
         for index, channel in enumerate(channels):
             small = cv2.resize(channel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             ink = _in_channel(small, dark, None if paper is None else float(paper[index]), noise)
-            clarity = float(np.percentile(ink.values / (ink.noise + 0.01), 99.5))
+            clarity = quantile(ink.values / (ink.noise + 0.01), 0.995)
             clarity *= PREFER_GRAY if index == 0 else 1
             if clarity > best:
                 best, number = clarity, index
@@ -69,7 +71,7 @@ def find_ink(channels: np.ndarray, *, dark: bool, paper: np.ndarray | None = Non
 def _in_channel(channel: np.ndarray, dark: bool, paper: float | None, noise: float) -> Ink:
     tones = channel if dark else 255 - channel
     smooth = cv2.GaussianBlur(tones, (0, 0), 0.8)
-    noisy = np.median(cv2.absdiff(sample(tones), sample(smooth))) > 0  # as a camera is, and no drawing
+    noisy = median(cv2.absdiff(sample(tones), sample(smooth))) > 0  # as a camera is, and no drawing
     if paper is None and noisy:
         tones = smooth
     if paper is None:
@@ -92,25 +94,25 @@ def _bare_paper(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     more texture than the sheet on it.
     """
     some = sample(values)
-    middle = float(np.median(some))
-    noise = 1.4826 * float(np.median(np.abs(some - middle)))
+    middle = median(some)
+    noise = 1.4826 * median(np.abs(some - middle))
     rows, columns = (max(1, min(CELLS, length // SMALLEST_CELL)) for length in some.shape)
     height, width = some.shape[0] // rows, some.shape[1] // columns
     cells = some[: rows * height, : columns * width].reshape(rows, height, columns, width)
-    middles = np.median(cells, axis=(1, 3), keepdims=True)
-    noises = 1.4826 * np.median(np.abs(cells - middles), axis=(1, 3))
+    cells = cells.swapaxes(1, 2).reshape(rows, columns, -1)
+    middles = _middle(cells)
+    noises = np.float32(1.4826) * _middle(np.abs(cells - middles[..., None]))
     near_middle, near_noise = (
-        cv2.resize(cv2.medianBlur(per_cell.astype(np.float32), 3), values.shape[::-1])
-        for per_cell in (middles[:, 0, :, 0], noises)
+        cv2.resize(cv2.medianBlur(per_cell, 3), values.shape[::-1]) for per_cell in (middles, noises)
     )
     calm = (near_noise < CALM * noise) & (near_middle <= middle)
     return np.where(calm, near_middle, np.float32(middle)), np.where(calm, near_noise, np.float32(noise))
 
 
-def sample(values: np.ndarray) -> np.ndarray:
-    """Every n-th row and column of a picture `[..., h, w]`, about 12,000 pixels, for its medians."""
-    step = max(1, round((values.shape[-2] * values.shape[-1] / 12_000) ** 0.5))
-    return values[..., ::step, ::step]
+def _middle(values: np.ndarray) -> np.ndarray:
+    """The median along the last axis."""
+    middle = values.shape[-1] // 2
+    return np.ascontiguousarray(np.partition(values, middle)[..., middle])
 
 
 def _closing(tones: np.ndarray, side: int) -> np.ndarray:

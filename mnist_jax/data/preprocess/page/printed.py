@@ -8,6 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mnist_jax.data.preprocess.page.samples import median
+
 SHORTEST = 0.22  # of the picture's shorter side
 SLENDER = 22  # length over width, from which a line alone is printed; pen strokes have 10, thin ones 20
 SIDE_OF_BOX = 6  # the same, for a line that joins two that were found
@@ -105,7 +107,7 @@ def _measure(mask: np.ndarray, ends: np.ndarray) -> Segment | None:
     after = np.where(~profile & (position > start[:, None]), position, len(position)).min(axis=1)
     across = (position > before[:, None]) & (position < after[:, None]) & on[:, None]
     angle = float(np.degrees(np.arctan2(vector[1], vector[0])) % 180)
-    return Segment(ends, angle, float(np.median((after - before - 1)[on])), rows, columns, across, on)
+    return Segment(ends, angle, median((after - before - 1)[on]), rows, columns, across, on)
 
 
 def _erase(printed: np.ndarray, segment: Segment) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mnist_jax.data.preprocess.page.ink import DARKEST_PAPER, LIGHT_SCALE, Ink
 from mnist_jax.data.preprocess.page.printed import printed_lines
+from mnist_jax.data.preprocess.page.samples import median, quantile, sample
 
 FAINTEST = 0.07  # the least ink, of the values in `Ink`; 5 times the noise where that is more
 CLEAREST = 0.4  # of the ink's usual value: from here on, a pixel is looked at
@@ -113,16 +114,16 @@ def find_strokes(ink: Ink) -> Page:
         return Page(ink, nothing, np.zeros(shape, np.int32), ())
     if max(shape) <= TINY:
         return _components(ink, values > 0.1 * float(values.max()), nothing)
-    mask = values > np.maximum(faintest, CLEAREST * float(np.percentile(values[visible], 90)))
+    mask = values > np.maximum(faintest, CLEAREST * quantile(values[visible], 0.9))
     if mask.mean() > (0.5 if ink.paper is None else 0.65):
         return Page(ink, nothing, np.zeros(shape, np.int32), (), filled=True)
     lines = printed_lines(mask) if ink.paper is None else nothing
     if lines.any() and (mask & ~lines).any():  # the usual value of ink, not of lines
-        mask = values > np.maximum(faintest, CLEAREST * float(np.percentile(values[mask & ~lines], 90)))
+        mask = values > np.maximum(faintest, CLEAREST * quantile(values[mask & ~lines], 0.9))
         lines = printed_lines(mask)
     mask &= ~lines
     if mask.any():
-        mask &= values > 0.5 * float(np.percentile(values[mask], 90))
+        mask &= values > 0.5 * quantile(values[mask], 0.9)
     return _components(ink, mask, lines)
 
 
@@ -142,18 +143,18 @@ def _on_paper(
     bottom, right = top + height, left + width
     own = labels[top:bottom, left:right] == label
     values = ink.values[top:bottom, left:right][own]
-    tone = float(np.median(ink.tones[top:bottom, left:right][own]))
+    tone = median(ink.tones[top:bottom, left:right][own])
     thickness = 2 * float(depth[top:bottom, left:right][own].max())
 
     paper = ink.paper
     if paper is None:
-        paper = _paper(ink, labels, label, box, lines, tone, float(np.median(values)), thickness)
+        paper = _paper(ink, labels, label, box, lines, tone, median(values), thickness)
     if paper is None:
         return None
     border = left == 0 or top == 0 or right == labels.shape[1] or bottom == labels.shape[0]
     border &= ink.paper is None  # else paper goes on beyond it
     return Stroke(
-        label, left, top, width, height, area, float(values.sum()), float(np.percentile(values, 80)),
+        label, left, top, width, height, area, float(values.sum()), quantile(values, 0.8),
         thickness, tone if ink.dark else 255 - tone, paper if ink.dark else 255 - paper, border,
     )  # fmt: skip
 
@@ -171,9 +172,8 @@ def _paper(
 
     # A gap between strokes looks like ink of the other polarity, but has the tone of the paper far around.
     reach = max(8, round(0.7 * max(width, height)))
-    middle = float(
-        np.median(ink.tones[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach])
-    )
+    around = ink.tones[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach]
+    middle = median(sample(around))
     expected = usual * (max(middle, DARKEST_PAPER) if ink.dark else LIGHT_SCALE)
     if middle - tone < 0.5 * expected:
         return None
@@ -192,6 +192,6 @@ def _paper(
     square = np.ones((int(thickness + 14) | 1,) * 2, np.uint8)
     brightest = cv2.dilate(np.where(ring, tones, 0).astype(np.uint8), square).astype(int)
     darkest = cv2.erode(np.where(ring, tones, 255).astype(np.uint8), square).astype(int)
-    if np.median((brightest - darkest)[mine]) > expected:
+    if median((brightest - darkest)[mine]) > expected:
         return None
-    return float(np.median(tones[ring]))
+    return median(tones[ring])
