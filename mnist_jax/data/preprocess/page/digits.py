@@ -7,7 +7,7 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from mnist_jax.data.preprocess.page.outlines import fill, outline
+from mnist_jax.data.preprocess.page.outlines import fades, fill, outline
 from mnist_jax.data.preprocess.page.samples import median, quantile
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
@@ -153,6 +153,8 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
             )
     if len(digit.strokes) == 1 and not digit.page.tiny and _rectangular(digit.page, digit.heaviest):
         return "the picture must show a digit; got a rectangle, such as a reflection or a label"
+    if not digit.page.tiny and fades(digit.page, digit.heaviest):
+        return "the picture must show a digit; got a soft or uneven shape, such as a shadow; is it in focus?"
     if width > 1.8 * height:
         return "the picture must show one digit; got a shape much wider than high; is it rotated?"
     if height < FEWEST_PIXELS:

@@ -1,9 +1,15 @@
-"""The outlines of strokes, by which rectangles are told from writing."""
+"""The outlines of strokes, by which rectangles and shadows are told from writing."""
 
 import cv2
 import numpy as np
 
+from mnist_jax.data.preprocess.page.samples import median, quantile
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
+
+STRONG = 0.5  # ink from which a stroke may be out of focus; shadows are fainter
+SOFT = 0.6  # of its thickness: the widest edge of a pen's stroke in focus
+SOFTEST = 3.4  # pixels; thinner strokes have edges as wide as themselves
+EVEN = 0.65  # of its ink, which is left where a pen's stroke is faintest
 
 
 def outline(page: Page, stroke: Stroke) -> np.ndarray:
@@ -18,3 +24,19 @@ def fill(contour: np.ndarray) -> float:
     """The share of the smallest rectangle around a contour that it encloses."""
     _, (width, height), _ = cv2.minAreaRect(contour)
     return float(cv2.contourArea(contour)) / max(1.0, width * height)
+
+
+def fades(page: Page, stroke: Stroke) -> bool:
+    """Whether a stroke is soft for its thickness or uneven, as shadows and the edges of sheets are."""
+    margin = 2
+    rows = slice(max(0, stroke.top - margin), stroke.bottom + margin)
+    columns = slice(max(0, stroke.left - margin), stroke.right + margin)
+    ink, own = page.ink.values[rows, columns], page.labels[rows, columns] == stroke.label
+    inside = cv2.erode(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    core = ink[inside if np.count_nonzero(inside) > 8 else own]
+    strong = stroke.strength >= STRONG
+    if not strong and quantile(core, 0.2) < EVEN * quantile(core, 0.9):
+        return True
+    slope = np.hypot(*(cv2.Sobel(ink, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))))
+    edge = stroke.strength / max(median(slope[own & ~inside]), 1e-6)  # pixels from paper to full ink
+    return bool(edge > (1 + strong) * max(SOFT * stroke.thickness, SOFTEST))
