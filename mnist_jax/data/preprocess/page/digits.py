@@ -7,19 +7,20 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from mnist_jax.data.preprocess.page.outlines import fades, fill, outline
+from mnist_jax.data.preprocess.page.outlines import fades, fill, near_lines, outline
 from mnist_jax.data.preprocess.page.samples import median, quantile
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 BLANK = "the picture must show a digit that stands out from the paper; got a blank one"
 CUT = "the digit must lie inside the picture; got ink at its border; leave paper around the digit"
-BLOB = 0.62  # of its size: a thicker shape is a punched hole or a stain
+BLOB = 0.5  # of its size: a thicker shape is a punched hole or a stain
 SPECK = 0.03  # of the picture's longer side, and at most 9 pixels: a smaller shape is a speck
 FAINT = 0.55  # of the strongest stroke's ink: what is fainter is a shadow
 BROAD = 2.5  # of its thickness: from here on, a shape is broad
 FAINTER = 0.85  # of its ink: a broad shape that is fainter is a shadow
 PRINT = 0.5  # of the digit's height: smaller shapes apart from it are print
 APART = 0.2  # of the digit's height
+PRINTED = 0.12  # of a shape lies on printed lines: it is what is left of them
 RECTANGLE = 0.86  # of its smallest rectangle: a shape that fills more is one
 LONG = 3.2  # length over width, from which a rectangle may be a one
 FEWEST_PIXELS = 10  # height of a digit that can be read
@@ -155,6 +156,8 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
         return "the picture must show a digit; got a rectangle, such as a reflection or a label"
     if not digit.page.tiny and fades(digit.page, digit.heaviest):
         return "the picture must show a digit; got a soft or uneven shape, such as a shadow; is it in focus?"
+    if digit.page.lines.any() and near_lines(digit.page, digit.heaviest) > PRINTED:
+        return BLANK
     if width > 1.8 * height:
         return "the picture must show one digit; got a shape much wider than high; is it rotated?"
     if height < FEWEST_PIXELS:

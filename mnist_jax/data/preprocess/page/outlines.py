@@ -40,3 +40,14 @@ def fades(page: Page, stroke: Stroke) -> bool:
     slope = np.hypot(*(cv2.Sobel(ink, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))))
     edge = stroke.strength / max(median(slope[own & ~inside]), 1e-6)  # pixels from paper to full ink
     return bool(edge > (1 + strong) * max(SOFT * stroke.thickness, SOFTEST))
+
+
+def near_lines(page: Page, stroke: Stroke) -> float:
+    """The share of a stroke that lies within 3 pixels of printed lines."""
+    margin = 3
+    above, before = max(0, stroke.top - margin), max(0, stroke.left - margin)
+    lines = page.lines[above : stroke.bottom + margin, before : stroke.right + margin].astype(np.uint8)
+    near = cv2.dilate(lines, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
+    own = page.own(stroke)
+    inside = near[stroke.top - above :, stroke.left - before :][: own.shape[0], : own.shape[1]]
+    return float(inside[own].mean())

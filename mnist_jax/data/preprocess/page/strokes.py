@@ -192,6 +192,6 @@ def _paper(
     square = np.ones((int(thickness + 14) | 1,) * 2, np.uint8)
     brightest = cv2.dilate(np.where(ring, tones, 0).astype(np.uint8), square).astype(int)
     darkest = cv2.erode(np.where(ring, tones, 255).astype(np.uint8), square).astype(int)
-    if median((brightest - darkest)[mine]) > expected:
+    if median((brightest - darkest)[mine]) > (1.0 if ink.dark else 0.5) * expected:
         return None
     return median(tones[ring])
