@@ -9,9 +9,9 @@ from PIL import Image
 from mnist_jax.data.preprocess.framing import frame
 from mnist_jax.data.preprocess.page import digits
 from mnist_jax.data.preprocess.page.digits import Digit
-from mnist_jax.data.preprocess.page.ink import as_channels, find_ink
+from mnist_jax.data.preprocess.page.ink import as_channels, find_ink, on_even_paper
 from mnist_jax.data.preprocess.page.polarity import without_paper, without_sheets
-from mnist_jax.data.preprocess.page.samples import sample
+from mnist_jax.data.preprocess.page.samples import quantile, sample
 from mnist_jax.data.preprocess.page.sheet import on_sheet, straightened
 from mnist_jax.data.preprocess.page.strokes import TINY, Page, Stroke, find_strokes
 from mnist_jax.data.preprocess.reading import WORKING_SIZE, as_rgb, reduced
@@ -203,7 +203,7 @@ def _best(channels: np.ndarray) -> _Reading:
     border = _border(channels)
     dark, light = _both(channels, border)
     best = _stronger(dark, light, border)
-    cropped = _read_cropped(channels, dark.page, light.page)
+    cropped = _read_cropped(dark.page, light.page)
     if cropped is None or cropped.digit is None:
         return best
     if best.digit is None or best.doubt or cropped.digit.weight > 1.1 * best.digit.weight:
@@ -247,7 +247,7 @@ def _stronger(dark: _Reading, light: _Reading, border: np.ndarray | None = None)
     return dark if dark.digit.contrast >= 0.4 * light.digit.contrast else light
 
 
-def _read_cropped(channels: np.ndarray, dark: Page, light: Page) -> _Reading | None:
+def _read_cropped(dark: Page, light: Page) -> _Reading | None:
     """The reading of a picture cropped to its ink; None if it was not, or if that is a sheet or lines.
 
     `dark` and `light` are its pages as if there were paper around the ink.
@@ -256,9 +256,9 @@ def _read_cropped(channels: np.ndarray, dark: Page, light: Page) -> _Reading | N
     height, width = lines.shape
     margin = 0.08 * max(height, width)
     result = None
-    for other in (light, dark):
-        paper = np.percentile(sample(channels), 10 if other.ink.dark else 90, axis=(1, 2))
-        page = find_strokes(find_ink(channels, dark=not other.ink.dark, paper=paper, noise=CAMERA_NOISE))
+    for ink, other in ((dark.ink, light), (light.ink, dark)):
+        paper = quantile(sample(ink.tones), 0.9)
+        page = find_strokes(on_even_paper(ink.tones, dark=ink.dark, paper=paper, noise=CAMERA_NOISE))
         found = digits.candidates(page, without_sheets(page, other))
         if len(found) != 1:
             continue

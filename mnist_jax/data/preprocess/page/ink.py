@@ -46,43 +46,52 @@ def as_channels(rgb: np.ndarray) -> np.ndarray:
     return np.stack([cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), *cv2.split(rgb)])
 
 
-def find_ink(channels: np.ndarray, *, dark: bool, paper: np.ndarray | None = None, noise: float = 0.0) -> Ink:
+def find_ink(channels: np.ndarray, *, dark: bool, paper: np.ndarray | None = None) -> Ink:
     """The ink in a picture, in the channel that shows it best.
 
     Args:
         channels: from `as_channels`.
         dark: whether ink is darker than paper, or lighter.
         paper: its tone in each channel, float `[4]`, where it is known to be even.
-        noise: of the values on bare paper, where the paper is known.
     """
     scale = min(1.0, PREVIEW / max(channels.shape[1:]))
     best, number = -1.0, 0
     if (channels[1:] != channels[0]).any():
         for index, channel in enumerate(channels):
             small = cv2.resize(channel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            ink = _in_channel(small, dark, None if paper is None else float(paper[index]), noise)
+            ink = _in_channel(small, dark, None if paper is None else float(paper[index]))
             clarity = quantile(ink.values / (ink.noise + 0.01), 0.995)
             clarity *= PREFER_GRAY if index == 0 else 1
             if clarity > best:
                 best, number = clarity, index
-    return _in_channel(channels[number], dark, None if paper is None else float(paper[number]), noise)
+    return _in_channel(channels[number], dark, None if paper is None else float(paper[number]))
 
 
-def _in_channel(channel: np.ndarray, dark: bool, paper: float | None, noise: float) -> Ink:
+def on_even_paper(tones: np.ndarray, *, dark: bool, paper: float, noise: float = 0.0) -> Ink:
+    """The ink on paper of a known tone.
+
+    Args:
+        tones: as in `Ink`.
+        dark: whether it is darker than paper, or lighter.
+        paper: the tone of the paper, in `tones`.
+        noise: of the values on bare paper.
+    """
+    depth = paper - tones.astype(np.float32)
+    values = depth / np.float32(max(paper, DARKEST_PAPER) if dark else LIGHT_SCALE)
+    return Ink(dark, values, np.full(values.shape, noise, np.float32), paper, tones)
+
+
+def _in_channel(channel: np.ndarray, dark: bool, paper: float | None) -> Ink:
     tones = channel if dark else 255 - channel
+    if paper is not None:
+        return on_even_paper(tones, dark=dark, paper=paper if dark else 255 - paper)
     smooth = cv2.GaussianBlur(tones, (0, 0), 0.8)
     noisy = median(cv2.absdiff(sample(tones), sample(smooth))) > 0  # as a camera is, and no drawing
-    if paper is None and noisy:
-        tones = smooth
-    if paper is None:
-        side = int(SQUARE * min(tones.shape)) | 1
-        around = _closing(tones, max(5, side)).astype(np.float32)
-    else:
-        around = np.full(tones.shape, paper if dark else 255 - paper, np.float32)
+    tones = smooth if noisy else tones
+    side = int(SQUARE * min(tones.shape)) | 1
+    around = _closing(tones, max(5, side)).astype(np.float32)
     depth = around - tones
     values = depth / np.maximum(around, DARKEST_PAPER) if dark else depth / LIGHT_SCALE
-    if paper is not None:
-        return Ink(dark, values, np.full(values.shape, noise, np.float32), float(around[0, 0]), tones)
     bare, noise_around = _bare_paper(values)
     return Ink(dark, values - bare, noise_around, None, tones)
 
