@@ -103,7 +103,7 @@ def candidates(page: Page, strokes: Iterable[Stroke], lightest: float = 0.05) ->
     good = [
         stroke
         for stroke in strokes
-        if stroke.size >= smallest and not (stroke.thickness > BLOB * stroke.size and stroke.size > 6)
+        if stroke.size >= smallest and (page.tiny or stroke.thickness <= BLOB * stroke.size)
     ]
     if not good:
         return []
