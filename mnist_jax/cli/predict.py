@@ -2,7 +2,9 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -10,7 +12,7 @@ import typer
 
 from mnist_jax._utils.text import percent, printable
 from mnist_jax.cli import console, options
-from mnist_jax.cli.predict_input import File, from_files, from_stdin, picture_files
+from mnist_jax.cli.predict_input import from_files, from_stdin, picture_files
 from mnist_jax.errors import ImageError
 from mnist_jax.runs import directory
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+LARGE, SMALL = 1600, 480  # pixels, of the pictures in a PNG and in a page
 SURE = 0.8  # probability, from which an answer is given without a doubt
 
 
@@ -99,19 +102,19 @@ def predict(
     _check_output("--explain", explain, ".html")
     if explain is not None and stdin:
         raise ImageError("--explain takes pictures; got --stdin, whose images are not prepared")
-    if annotate is not None and len(pictures or []) != 1:
-        raise ImageError(f"--annotate takes exactly one picture; got {len(pictures or [])}")
+    files = list(picture_files(pictures or [], verbose))
+    if annotate is not None and len(files) != 1:
+        raise ImageError(f"--annotate takes exactly one picture; got {len(files)}")
     from mnist_onnx import Classifier
 
     classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
-    files = list(picture_files(pictures or [], verbose))
-    results = list(from_stdin() if stdin else _from_pictures(files, several))
+    shown = LARGE if annotate is not None else SMALL if explain is not None else 0
+    results = list(from_stdin() if stdin else from_files(files, partial(_examined, several, shown)))
     answers = list(_answer(classifier, list(_each_digit(results))))
-    if annotate is not None and pictures:
-        _annotate(annotate, pictures[0], answers)
+    if annotate is not None:
+        _annotate(annotate, results[0][1], answers)
     if explain is not None:
-        one_each = list(_from_pictures(files, several=False)) if several else results
-        _explain(explain, one_each, answers)
+        _explain(explain, results, answers)
     if save_prepared is not None:
         _save(save_prepared, answers)
     if as_json:
@@ -130,20 +133,23 @@ def _check_output(name: str, path: Path | None, suffix: str) -> None:
         raise ImageError(f"{name} must name a {suffix} file; got {path}")
 
 
-def _from_pictures(files: list[File], several: bool) -> Iterator[tuple[str, Any]]:
-    """Yields each picture's name, and its `Preparation`, its digits or the error that it caused."""
-    from mnist_jax.data.preprocess import examine, prepare_all
+def _examined(several: bool, shown: int, picture: "Image") -> Any:
+    """The `Preparation` or `PagePreparation` of a picture, its steps with at most that many pixels."""
+    from mnist_jax.data.preprocess import examine, examine_all
+    from mnist_jax.data.preprocess.reading import reduced
 
-    yield from from_files(files, prepare_all if several else examine)
+    result: Any = (examine_all if several else examine)(picture)
+    steps = {name: reduced(step, shown) for name, step in result.steps.items()} if shown else {}
+    return replace(result, steps=steps)
 
 
 def _each_digit(results: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Yields each digit under its picture's name; the reason as an error, where one picture is in doubt."""
     for name, result in results:
-        if isinstance(result, list):
-            yield from ((name, digit) for digit in result)
-        elif doubt := getattr(result, "doubt", ""):
+        if doubt := getattr(result, "doubt", ""):
             yield name, ImageError(doubt)
+        elif hasattr(result, "digits"):
+            yield from ((name, digit) for digit in result.digits)
         else:
             yield name, result
 
@@ -165,33 +171,39 @@ def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer
         yield Answer(name, image, row, label, "", place, getattr(item, "doubt", ""))
 
 
-def _annotate(path: Path, picture: Path, answers: list[Answer]) -> None:
-    from PIL import Image
-
-    from mnist_jax.data.preprocess import read
-    from mnist_jax.data.preprocess.reading import as_rgb
-    from mnist_jax.report.explanation import annotated
-
-    found = [(answer.place[1], answer.label + "?" * bool(answer.doubt)) for answer in answers if answer.place]
+def _annotate(path: Path, page: Any, answers: list[Answer]) -> None:
+    found = _found(answers)
     if not found:
         raise ImageError(f"--annotate needs --several, and digits; got {answers[0].error or 'one digit'}")
-    opaque = Image.fromarray(as_rgb(read(picture)))  # the part that the boxes refer to
-    _write_png(path, annotated(opaque, found))
+    from mnist_jax.report.explanation import annotated
+
+    _write_png(path, annotated(page.steps["picture"], found))
+
+
+def _found(answers: Iterable[Answer]) -> list[tuple[tuple[float, float, float, float], str]]:
+    """The box and the answer of each of several digits."""
+    return [(answer.place[1], answer.label + "?" * bool(answer.doubt)) for answer in answers if answer.place]
 
 
 def _explain(path: Path, results: list[tuple[str, Any]], answers: list[Answer]) -> None:
     from mnist_jax._utils.atomic_io import write_atomic
-    from mnist_jax.report.explanation import explanation
+    from mnist_jax.report.explanation import annotated, explanation
 
-    texts: dict[str, list[str]] = {}
-    for answer in answers:  # several of one picture with --several
-        text = answer.error or f"{answer.label}, {percent(max(answer.probabilities))}"
-        texts.setdefault(answer.name, []).append(text)
-    shown = [
-        (name, "; ".join(texts[name]), {} if isinstance(result, ImageError) else result.steps)
-        for name, result in results
-    ]
-    write_atomic(path, explanation(shown).encode())
+    rows = []
+    for name, result in results:
+        own = [answer for answer in answers if answer.name == name]
+        steps = dict(getattr(result, "steps", {}))
+        if found := _found(own):
+            steps["answers"] = annotated(steps["picture"], found)
+        rows.append((name, "; ".join(_in_short(answer) for answer in own), steps))
+    write_atomic(path, explanation(rows).encode())
+
+
+def _in_short(answer: Answer) -> str:
+    if answer.error:
+        return answer.error
+    doubt = f"? ({answer.doubt})" if answer.doubt else ""
+    return f"{answer.label}{doubt}, {percent(max(answer.probabilities))}"
 
 
 def _as_json(answer: Answer, labels: list[str]) -> dict[str, Any]:
@@ -242,14 +254,14 @@ def _save(path: Path, answers: list[Answer]) -> None:
     if len(answers) != 1:
         raise ImageError(f"--save-prepared takes exactly one picture; got {len(answers)}")
     if answers[0].prepared is not None:
-        from PIL import Image
-
-        _write_png(path, Image.fromarray(answers[0].prepared))
+        _write_png(path, answers[0].prepared)
 
 
-def _write_png(path: Path, picture: "Image") -> None:
+def _write_png(path: Path, picture: "np.ndarray") -> None:
+    from PIL import Image
+
     from mnist_jax._utils.atomic_io import write_atomic
 
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    Image.fromarray(picture).save(buffer, "PNG")
     write_atomic(path, buffer.getvalue())

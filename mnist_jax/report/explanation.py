@@ -29,22 +29,19 @@ def explanation(pictures: Iterable[tuple[str, str, Mapping[str, np.ndarray]]]) -
 
 
 def _data_url(image: np.ndarray) -> str:
-    picture = Image.fromarray(image)
-    picture.thumbnail((480, 480))
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    Image.fromarray(image).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def annotated(picture: Image.Image, answers: Iterable[tuple[Box, str]]) -> Image.Image:
-    """The picture with a box around each digit, and its answer above.
+def annotated(picture: np.ndarray, answers: Iterable[tuple[Box, str]]) -> np.ndarray:
+    """A copy of a picture, uint8 `[h, w, 3]`, with a box around each digit, and its answer above.
 
     Args:
-        picture: of any mode.
+        picture: uint8 `[h, w, 3]`.
         answers: of each digit its box and its answer.
     """
-    result = picture.convert("RGB")
-    result.thumbnail((1600, 1600))
+    result = Image.fromarray(picture)
     pen, (width, height) = ImageDraw.Draw(result), result.size
     thickness = max(1, max(width, height) // 400)
     for (left, top, right, bottom), text in answers:
@@ -53,4 +50,4 @@ def annotated(picture: Image.Image, answers: Iterable[tuple[Box, str]]) -> Image
         pen.rectangle(box, outline=RED, width=thickness)
         font = ImageFont.load_default(max(12, round(0.4 * (bottom - top) * height)))
         pen.text((box[0], box[1]), text, fill=RED, font=font, anchor="lb")
-    return result
+    return np.asarray(result)

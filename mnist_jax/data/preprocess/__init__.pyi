@@ -6,4 +6,6 @@ from .pipeline import prepare as prepare
 from .reading import SUFFIXES as SUFFIXES
 from .reading import read as read
 from .several import FoundDigit as FoundDigit
+from .several import PagePreparation as PagePreparation
+from .several import examine_all as examine_all
 from .several import prepare_all as prepare_all

@@ -1,7 +1,7 @@
 """Reads all digits of a picture, in reading order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ from mnist_jax.data.preprocess.page.digits import Digit
 from mnist_jax.data.preprocess.page.ink import as_channels
 from mnist_jax.data.preprocess.page.sheet import straightened
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
-from mnist_jax.data.preprocess.pipeline import best_page
+from mnist_jax.data.preprocess.pipeline import best_page, shown
 from mnist_jax.data.preprocess.reading import as_rgb, reduced
 from mnist_jax.errors import ImageError
 
@@ -38,6 +38,21 @@ class FoundDigit:
     doubt: str
 
 
+@dataclass(frozen=True)
+class PagePreparation:
+    """What was done with a picture of several digits.
+
+    Attributes:
+        digits: in reading order.
+        doubt: why there are none; empty otherwise.
+        steps: the picture after each step, uint8 `[h, w]` or `[h, w, 3]`.
+    """
+
+    digits: tuple[FoundDigit, ...]
+    doubt: str
+    steps: dict[str, np.ndarray] = field(default_factory=dict)
+
+
 def prepare_all(picture: Image.Image | np.ndarray) -> list[FoundDigit]:
     """Preprocess all digits of a picture, such as a telephone number or a column of numbers.
 
@@ -58,12 +73,40 @@ def prepare_all(picture: Image.Image | np.ndarray) -> list[FoundDigit]:
         >>> [(digit.row, round(digit.box[0], 2)) for digit in preprocess.prepare_all(page)]
         [(0, 0.3), (0, 0.6)]
     """
-    page, strokes, reason = best_page(as_channels(reduced(as_rgb(picture))))
+    preparation = examine_all(picture)
+    if preparation.doubt:
+        raise ImageError(preparation.doubt)
+    return list(preparation.digits)
+
+
+def examine_all(picture: Image.Image | np.ndarray) -> PagePreparation:
+    """Preprocess all digits of a picture, and say what was done.
+
+    Args:
+        picture: as for `prepare`.
+
+    Raises:
+        ImageError: if it is no picture.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mnist_jax import preprocess
+        >>> list(preprocess.examine_all(np.full((90, 60), 240, np.uint8)).steps)
+        ['picture', 'ink', 'without lines']
+    """
+    whole = reduced(as_rgb(picture))
+    page, strokes, reason = best_page(as_channels(whole))
+    steps = {"picture": whole, "ink": shown(page.ink.values), "without lines": shown(page.labels > 0)}
+    found = _found(page, strokes)
+    return PagePreparation(tuple(found), "" if found else reason or digits.BLANK, steps)
+
+
+def _found(page: Page, strokes: Sequence[Stroke]) -> list[FoundDigit]:
     height, width = page.labels.shape
     inside = [stroke for stroke in strokes if not stroke.at_border]
     found = digits.candidates(page, inside, lightest=0.02)
     if not found:
-        raise ImageError(reason or digits.BLANK)
+        return []
     usual = float(np.median([stroke.height for stroke in found if stroke.height > 0.5 * _tallest(found)]))
     result = []
     for number, row in enumerate(_rows(_grouped(found, usual), page, usual)):

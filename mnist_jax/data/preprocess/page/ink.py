@@ -108,11 +108,11 @@ def _bare_paper(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = (max(1, min(CELLS, length // SMALLEST_CELL)) for length in some.shape)
     height, width = some.shape[0] // rows, some.shape[1] // columns
     cells = some[: rows * height, : columns * width].reshape(rows, height, columns, width)
-    cells = cells.swapaxes(1, 2).reshape(rows, columns, -1)
-    middles = _middle(cells)
-    noises = np.float32(1.4826) * _middle(np.abs(cells - middles[..., None]))
+    per_cell = cells.swapaxes(1, 2).reshape(rows, columns, -1)
+    middles = _middle(per_cell)
+    noises = np.float32(1.4826) * _middle(np.abs(per_cell - middles[..., None]))
     near_middle, near_noise = (
-        cv2.resize(cv2.medianBlur(per_cell, 3), values.shape[::-1]) for per_cell in (middles, noises)
+        cv2.resize(cv2.medianBlur(each, 3), values.shape[::-1]) for each in (middles, noises)
     )
     calm = (near_noise < CALM * noise) & (near_middle <= middle)
     return np.where(calm, near_middle, np.float32(middle)), np.where(calm, near_noise, np.float32(noise))
