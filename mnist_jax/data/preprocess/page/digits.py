@@ -14,7 +14,6 @@ from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 BLANK = "the picture must show a digit that stands out from the paper; got a blank one"
 CUT = "the digit must lie inside the picture; got ink at its border; leave paper around the digit"
 BLOB = 0.5  # of its size: a thicker shape is a punched hole or a stain
-SPECK = 0.03  # of the picture's longer side, and at most 9 pixels: a smaller shape is a speck
 FAINT = 0.55  # of the strongest stroke's ink: what is fainter is a shadow
 BROAD = 2.5  # of its thickness: from here on, a shape is broad
 FAINTER = 0.85  # of its ink: a broad shape that is fainter is a shadow
@@ -92,19 +91,14 @@ class Digit:
 
 
 def candidates(page: Page, strokes: Iterable[Stroke], lightest: float = 0.05) -> list[Stroke]:
-    """The strokes that may belong to a digit: no specks, no blobs, and none much fainter than the heaviest.
+    """The strokes that may belong to a digit: no blobs, and none much fainter than the heaviest.
 
     Args:
         page: where they are.
         strokes: some of its strokes.
         lightest: the least weight, of the heaviest stroke's.
     """
-    smallest = min(9.0, SPECK * max(page.labels.shape))
-    good = [
-        stroke
-        for stroke in strokes
-        if stroke.size >= smallest and (page.tiny or stroke.thickness <= BLOB * stroke.size)
-    ]
+    good = [stroke for stroke in strokes if page.tiny or stroke.thickness <= BLOB * stroke.size]
     if not good:
         return []
     heaviest = max(good, key=lambda stroke: stroke.weight)

@@ -14,6 +14,7 @@ SHORTEST = 0.22  # of the picture's shorter side
 SLENDER = 22  # length over width, from which a line alone is printed; pen strokes have 10, thin ones 20
 SIDE_OF_BOX = 6  # the same, for a line that joins two that were found
 MOST_SEGMENTS = 400
+COVERED = 0.6  # of a segment: it was removed with another
 REACH = 2  # pixels by which a line may leave the straight
 
 
@@ -56,33 +57,35 @@ def printed_lines(mask: np.ndarray) -> np.ndarray:
         return printed
     ends = found.reshape(-1, 2, 2)
     ends = ends[np.argsort(-np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1))][:MOST_SEGMENTS]
-    rest: list[Segment] = []
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+    rest: list[np.ndarray] = []
     lines: list[Segment] = []
     for pair in ends:
-        segment = None if _mostly(printed, pair) else _measure(mask, pair)
-        if segment is None:
+        columns, rows = np.linspace(pair[0], pair[1], int(np.abs(pair[1] - pair[0]).max()) + 1).astype(int).T
+        if printed[rows, columns].mean() > COVERED:
             continue
-        if segment.slenderness >= SLENDER:
+        # A run across is no shorter than a circle in it is wide: most segments, of strokes, end here.
+        least = 2 * median(depth[rows, columns]) - 1
+        segment = None if SLENDER * least > np.hypot(*(pair[1] - pair[0])) + 1 else _measure(mask, pair)
+        if segment is not None and segment.slenderness >= SLENDER:
             _erase(printed, segment)
             lines.append(segment)
         else:
-            rest.append(segment)
-    for segment in rest:  # the sides of a box join lines at right angles
-        square = any(
-            min((segment.angle - line.angle) % 90, (line.angle - segment.angle) % 90) < 4
-            and segment.width < 2.6 * line.width
-            for line in lines
-        )
-        if square and segment.slenderness >= SIDE_OF_BOX and _joins(printed, segment):
+            rest.append(pair)
+    for pair in rest if lines else ():
+        segment = _measure(mask, pair)
+        if segment is not None and _is_side(segment, lines) and _joins(printed, segment):
             _erase(printed, segment)
     return printed
 
 
-def _mostly(printed: np.ndarray, ends: np.ndarray) -> bool:
-    """Whether most of a segment was removed with another."""
-    count = int(np.abs(ends[1] - ends[0]).max()) + 1
-    columns, rows = np.linspace(ends[0], ends[1], count).astype(int).T
-    return bool(printed[rows, columns].mean() > 0.6)
+def _is_side(segment: Segment, lines: list[Segment]) -> bool:
+    """Whether it is at right angles to a line, and about as wide, as the sides of a box are."""
+    return segment.slenderness >= SIDE_OF_BOX and any(
+        min((segment.angle - line.angle) % 90, (line.angle - segment.angle) % 90) < 4
+        and segment.width < 2.6 * line.width
+        for line in lines
+    )
 
 
 def _measure(mask: np.ndarray, ends: np.ndarray) -> Segment | None:

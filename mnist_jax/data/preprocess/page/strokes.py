@@ -11,6 +11,7 @@ from mnist_jax.data.preprocess.page.samples import median, quantile, sample
 
 FAINTEST = 0.07  # the least ink, of the values in `Ink`; 5 times the noise where that is more
 CLEAREST = 0.4  # of the ink's usual value: from here on, a pixel is looked at
+SPECK = 0.03  # of the picture's longer side, and at most 9 pixels: a smaller shape is a speck
 MOST = 150  # strokes that are looked at, the largest ones
 TINY = 64  # pixels on the longer side: a picture like MNIST's own, every gray level of which counts
 RING = 10  # pixels around a stroke that are looked at
@@ -128,9 +129,11 @@ def find_strokes(ink: Ink) -> Page:
 
 
 def _components(ink: Ink, mask: np.ndarray, lines: np.ndarray) -> Page:
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    largest = sorted(range(1, count), key=lambda label: -boxes[label, cv2.CC_STAT_AREA])[:MOST]
+    smallest = min(9.0, SPECK * max(mask.shape))
+    whole = np.flatnonzero(boxes[:, cv2.CC_STAT_WIDTH : cv2.CC_STAT_HEIGHT + 1].max(axis=1) >= smallest)
+    largest = sorted(whole[whole > 0], key=lambda label: -boxes[label, cv2.CC_STAT_AREA])[:MOST]
     strokes = (_on_paper(ink, labels, label, boxes[label], depth, lines) for label in sorted(largest))
     return Page(ink, lines, labels, tuple(stroke for stroke in strokes if stroke is not None))
 
