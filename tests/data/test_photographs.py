@@ -9,6 +9,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from bench.photos import kinds, scene
 from mnist_jax.data.preprocess import examine, prepare, prepare_all, read
 from mnist_jax.errors import ImageError
 
@@ -255,6 +256,58 @@ def test_the_digits_of_a_page_are_read_row_by_row() -> None:
     assert not any(digit.doubt for digit in found)
     with pytest.raises(ImageError, match="got a blank one"):
         prepare_all(Image.new("L", (300, 200), 230))
+
+
+def touching_pair() -> Image.Image:
+    page = Image.new("L", (900, 300), 225)
+    part = seven(paper=225).crop((70, 60, 210, 230)).resize((84, 102))
+    for x in (60, 260, 460):
+        page.paste(part, (x, 90))
+    for x in (680, 800):
+        page.paste(part, (x, 90))
+    ImageDraw.Draw(page).line([(750, 105), (825, 105)], fill=40, width=6)  # the bridge
+    return page
+
+
+def test_touching_digits_are_split_where_that_is_plain() -> None:
+    found = prepare_all(touching_pair())
+    assert len(found) == 5
+    assert not any(digit.doubt for digit in found)
+    assert found[3].box[2] <= found[4].box[0] + 0.01
+
+
+def test_a_shape_as_wide_as_several_digits_is_doubted() -> None:
+    page = Image.new("L", (900, 300), 225)
+    part = seven(paper=225).crop((70, 60, 210, 230)).resize((84, 102))
+    for x in (60, 260, 460):
+        page.paste(part, (x, 90))
+    pen = ImageDraw.Draw(page)
+    for y in (100, 140, 180):  # three bars and two posts: no single bridge
+        pen.line([(640, y), (860, y)], fill=40, width=10)
+    pen.line([(700, 100), (700, 180)], fill=40, width=10)
+    assert [bool(digit.doubt) for digit in prepare_all(page)] == [False, False, False, True]
+
+
+def empty_scenes(count: int) -> list[tuple[str, Image.Image]]:
+    """Photographs of every kind of the benchmark, on which nothing is written."""
+    digit, blank = np.zeros((28, 28), np.uint8), scene.draw
+    digit[4:24, 12:16] = 255
+    scene.draw = lambda picture, *args: picture
+    try:
+        return [
+            (f"{name} {seed}", make(digit, np.random.default_rng(seed)))
+            for name, make in kinds.KINDS.items()
+            for seed in range(count)
+        ]
+    finally:
+        scene.draw = blank
+
+
+@pytest.mark.slow
+def test_a_picture_without_ink_has_no_answer() -> None:
+    # The benchmark's guide has the figure for more: a squared sheet that is lit in part is still mistaken.
+    answered = [name for name, picture in empty_scenes(6) if not examine(picture).doubt]
+    assert answered == []
 
 
 @pytest.mark.slow
