@@ -1,6 +1,7 @@
 """`bench photographs`: accuracy on simulated photographs, with silent errors counted apart."""
 
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
+from PIL import Image, ImageDraw, ImageOps
 
 from bench import options, output
 from bench.photos import sets
@@ -74,6 +76,8 @@ def photographs(
         run = classifier.metadata.get("preset", folder.name)
         result["rows"] += _score(run, classifier, prepared, known, labels, sure)
     output.finish(result, COLUMNS, _plot, out)
+    if out is not None:
+        _examples(sets.photographs("working", images)).save(out / "photographs-examples.png")
 
 
 class Prepared(NamedTuple):
@@ -134,6 +138,25 @@ def _score(
         | {outcome: count[outcome] / count.total() for outcome in OUTCOMES}
         for kind, count in sorted(counts.items(), key=lambda item: item[0] in (ALL, "pages"))
     ]
+
+
+def _examples(photographs: Iterable[sets.Photograph]) -> Image.Image:
+    """One photograph of each kind, and below it the digit that was found in it."""
+    first = {one.kind: one for one in reversed(list(photographs))}
+    across, side, small = 8, 150, 56
+    rows = -(-len(first) // across)
+    sheet = Image.new("RGB", (across * (side + 10), rows * (side + small + 34)), "white")
+    for number, (kind, one) in enumerate(sorted(first.items())):
+        x, y = number % across * (side + 10) + 5, number // across * (side + small + 34) + 5
+        picture = ImageOps.contain(one.picture.convert("RGBA"), (side, side))
+        sheet.paste(picture, (x + (side - picture.width) // 2, y + 16), picture)
+        ImageDraw.Draw(sheet).text((x, y), kind, fill="black")
+        image = _prepare(one)
+        if image is not None:
+            sheet.paste(
+                Image.fromarray(image).resize((small, small)), (x + (side - small) // 2, y + side + 22)
+            )
+    return sheet
 
 
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
