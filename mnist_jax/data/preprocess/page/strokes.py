@@ -118,10 +118,10 @@ def find_strokes(ink: Ink) -> Page:
     mask = values > np.maximum(faintest, CLEAREST * quantile(values[visible], 0.9))
     if mask.mean() > (0.5 if ink.paper is None else 0.65):
         return Page(ink, nothing, np.zeros(shape, np.int32), (), filled=True)
-    lines = printed_lines(mask) if ink.paper is None else nothing
+    lines = printed_lines(mask, ink.tones) if ink.paper is None else nothing
     if lines.any() and (mask & ~lines).any():  # the usual value of ink, not of lines
         mask = values > np.maximum(faintest, CLEAREST * quantile(values[mask & ~lines], 0.9))
-        lines = printed_lines(mask)
+        lines = printed_lines(mask, ink.tones)
     mask &= ~lines
     if mask.any():
         mask &= values > 0.5 * quantile(values[mask], 0.9)
