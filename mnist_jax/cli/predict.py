@@ -1,18 +1,24 @@
 """`mnist-jax predict`."""
 
-import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnist_jax._utils.text import percent, printable
 from mnist_jax.cli import console, options
 from mnist_jax.cli.predict_input import from_files, from_stdin, picture_files
+from mnist_jax.cli.predict_output import (
+    Answer,
+    check_outputs,
+    write_annotated,
+    write_explanation,
+    write_prepared,
+)
 from mnist_jax.errors import ImageError
 from mnist_jax.runs import directory
 
@@ -21,36 +27,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LARGE, SMALL = 1600, 480  # pixels, of the pictures in a PNG and in a page
-SURE = 0.8  # probability, from which an answer is given without a doubt
-
-
-class Answer(NamedTuple):
-    """The result for one picture: a prediction or an error.
-
-    Attributes:
-        name: file name, or index in stdin.
-        prepared: the network's input, uint8 `[28, 28]`; None after an error.
-        probabilities: one per class; empty after an error.
-        label: the predicted class; empty after an error.
-        error: why there is no prediction; empty otherwise.
-        place: of several digits in one picture, the row and the box (left, top, right, bottom; shares of its
-            width and height); None of a picture of one.
-        shape: what speaks against its shape being one digit; empty if nothing does.
-    """
-
-    name: str
-    prepared: "np.ndarray | None"
-    probabilities: list[float]
-    label: str
-    error: str
-    place: tuple[int, tuple[float, float, float, float]] | None = None
-    shape: str = ""
-
-    @property
-    def doubt(self) -> str:
-        """Why the prediction may be wrong; empty if nothing speaks against it."""
-        unsure = bool(self.probabilities) and max(self.probabilities) < SURE
-        return self.shape or ("the network is unsure" if unsure else "")
 
 
 def predict(
@@ -97,26 +73,16 @@ def predict(
     if bool(pictures) == stdin:
         got = f"{len(pictures)} pictures and --stdin" if pictures else "neither"
         raise ImageError(f"predict needs, after the model ({model}), pictures or --stdin; got {got}")
-    _check_output("--save-prepared", save_prepared, ".png")
-    _check_output("--annotate", annotate, ".png")
-    _check_output("--explain", explain, ".html")
-    if explain is not None and stdin:
-        raise ImageError("--explain takes pictures; got --stdin, whose images are not prepared")
+    if stdin and (explain is not None or annotate is not None):
+        raise ImageError("--explain and --annotate take pictures; got --stdin, whose images are not prepared")
     files = list(picture_files(pictures or [], verbose))
-    if annotate is not None and len(files) != 1:
-        raise ImageError(f"--annotate takes exactly one picture; got {len(files)}")
+    check_outputs(files, several, save_prepared, annotate, explain)
     from mnist_onnx import Classifier
 
     classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
     shown = LARGE if annotate is not None else SMALL if explain is not None else 0
     results = list(from_stdin() if stdin else from_files(files, partial(_examined, several, shown)))
     answers = list(_answer(classifier, list(_each_digit(results))))
-    if annotate is not None:
-        _annotate(annotate, results[0][1], answers)
-    if explain is not None:
-        _explain(explain, results, answers)
-    if save_prepared is not None:
-        _save(save_prepared, answers)
     if as_json:
         console.print_json([_as_json(answer, classifier.labels) for answer in answers])
     elif csv:
@@ -124,13 +90,14 @@ def predict(
     else:
         for answer in answers:
             _print(answer, classifier.labels, show)
+    if save_prepared is not None:
+        write_prepared(save_prepared, answers)
+    if explain is not None:
+        write_explanation(explain, results, answers)
+    if annotate is not None:
+        write_annotated(annotate, results[0][1], answers)
     if any(answer.error for answer in answers):
         raise typer.Exit(2)
-
-
-def _check_output(name: str, path: Path | None, suffix: str) -> None:
-    if path is not None and path.suffix.lower() != suffix:
-        raise ImageError(f"{name} must name a {suffix} file; got {path}")
 
 
 def _examined(several: bool, shown: int, picture: "Image") -> Any:
@@ -171,41 +138,6 @@ def _answer(classifier: Any, prepared: list[tuple[str, Any]]) -> Iterator[Answer
         yield Answer(name, image, row, label, "", place, getattr(item, "doubt", ""))
 
 
-def _annotate(path: Path, page: Any, answers: list[Answer]) -> None:
-    found = _found(answers)
-    if not found:
-        raise ImageError(f"--annotate needs --several, and digits; got {answers[0].error or 'one digit'}")
-    from mnist_jax.report.explanation import annotated
-
-    _write_png(path, annotated(page.steps["picture"], found))
-
-
-def _found(answers: Iterable[Answer]) -> list[tuple[tuple[float, float, float, float], str]]:
-    """The box and the answer of each of several digits."""
-    return [(answer.place[1], answer.label + "?" * bool(answer.doubt)) for answer in answers if answer.place]
-
-
-def _explain(path: Path, results: list[tuple[str, Any]], answers: list[Answer]) -> None:
-    from mnist_jax._utils.atomic_io import write_atomic
-    from mnist_jax.report.explanation import annotated, explanation
-
-    rows = []
-    for name, result in results:
-        own = [answer for answer in answers if answer.name == name]
-        steps = dict(getattr(result, "steps", {}))
-        if found := _found(own):
-            steps["answers"] = annotated(steps["picture"], found)
-        rows.append((name, "; ".join(_in_short(answer) for answer in own), steps))
-    write_atomic(path, explanation(rows).encode())
-
-
-def _in_short(answer: Answer) -> str:
-    if answer.error:
-        return answer.error
-    doubt = f"? ({answer.doubt})" if answer.doubt else ""
-    return f"{answer.label}{doubt}, {percent(max(answer.probabilities))}"
-
-
 def _as_json(answer: Answer, labels: list[str]) -> dict[str, Any]:
     if answer.error:
         return {"picture": answer.name, "error": answer.error}
@@ -230,7 +162,7 @@ def _print_csv(answers: list[Answer], labels: list[str]) -> None:
 
 def _print(answer: Answer, labels: list[str], show: bool) -> None:
     if answer.error:
-        named = answer.error.startswith(answer.name)  # messages about unreadable files do
+        named = answer.error.startswith(f"{answer.name} must")  # messages about unreadable files do
         console.print_error(answer.error if named else f"{answer.name}: {answer.error}")
         return
     ranked = sorted(zip(answer.probabilities, labels, strict=True), reverse=True)
@@ -248,20 +180,3 @@ def _print(answer: Answer, labels: list[str], show: bool) -> None:
 def _shades(picture: "np.ndarray") -> str:
     """Draws a 28x28 image as text, in five shades, each pixel two characters wide."""
     return "\n".join("".join(2 * " ░▒▓█"[pixel * 5 // 256] for pixel in row) for row in picture.tolist())
-
-
-def _save(path: Path, answers: list[Answer]) -> None:
-    if len(answers) != 1:
-        raise ImageError(f"--save-prepared takes exactly one picture; got {len(answers)}")
-    if answers[0].prepared is not None:
-        _write_png(path, answers[0].prepared)
-
-
-def _write_png(path: Path, picture: "np.ndarray") -> None:
-    from PIL import Image
-
-    from mnist_jax._utils.atomic_io import write_atomic
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())

@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,12 +38,29 @@ def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tup
         if many and workers > 1
         else ThreadPoolExecutor(workers)
     )
-    with pool:
+    with pool, _ending_workers():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the workers inherit: it is for us
         results = pool.map(partial(_prepared, prepare), files, chunksize=4)
-        for count, result in enumerate(results, 1):
-            yield result
-            if many and (count % MANY == 0 or count == len(files)):
-                console.print_status(f"{count:,} of {len(files):,} pictures")
+        signal.signal(signal.SIGINT, before)
+        try:
+            for count, result in enumerate(results, 1):
+                yield result
+                if many and (count % MANY == 0 or count == len(files)):
+                    console.print_status(f"{count:,} of {len(files):,} pictures")
+        except BrokenExecutor:
+            raise ImageError(
+                "pictures must be read to the end; a process ended, perhaps for memory"
+            ) from None
+
+
+@contextmanager
+def _ending_workers() -> Iterator[None]:
+    """Lets SIGTERM end the program as an error does, so that no worker outlives it."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepared(prepare: Callable[[Any], Any], item: File) -> tuple[str, Any]:
@@ -57,10 +75,9 @@ def _prepared(prepare: Callable[[Any], Any], item: File) -> tuple[str, Any]:
 
 
 def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent process, and the other cores to the other workers."""
+    """Leaves the other cores to the other workers."""
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
 

@@ -23,6 +23,7 @@ SUFFIXES = frozenset(
 )
 WORKING_SIZE = 1024  # pixels on the longer side; a digit of 3 % of a photo still has 30
 OPAQUE = 250  # alpha, 0..255
+OVERSHOOT = 1.1  # the largest value of floats whose range is 0..1
 
 
 def read(source: str | PathLike[str] | bytes) -> Image.Image:
@@ -99,6 +100,8 @@ def as_rgb(picture: Image.Image | np.ndarray) -> np.ndarray:
         picture = _from_array(picture)
     if not picture.width * picture.height:
         raise ImageError(f"a picture must have pixels; got {picture.width} x {picture.height} of them")
+    if picture.mode == "La":
+        picture = picture.convert("LA")
     if picture.mode.startswith(("I", "F")):
         picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
     if picture.has_transparency_data:
@@ -107,7 +110,7 @@ def as_rgb(picture: Image.Image | np.ndarray) -> np.ndarray:
 
 
 def reduced(rgb: np.ndarray, longest: int = WORKING_SIZE) -> np.ndarray:
-    """A picture `[h, w, 3]` with at most `longest` pixels on its longer side."""
+    """A picture `[h, w]` or `[h, w, 3]` with at most `longest` pixels on its longer side."""
     scale = longest / max(rgb.shape)
     if scale >= 1:
         return rgb
@@ -118,10 +121,14 @@ def reduced(rgb: np.ndarray, longest: int = WORKING_SIZE) -> np.ndarray:
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
     """Scales values by the smallest of the usual ranges that holds them: 1, or a power of two from 255 on."""
+    floats = values.dtype.kind == "f"
     values = np.asarray(values, np.float64)
     largest = float(values.max())
     if not np.isfinite(values).all() or values.min() < 0:
         raise ImageError(f"a picture must have finite values from 0 on; got {values.min()} to {largest}")
+    if floats and largest <= OVERSHOOT:
+        values = values.clip(0, 1)  # which interpolation may leave a little
+        largest = min(largest, 1.0)
     top = 1.0 if largest <= 1 else 255.0 if largest <= 255 else 2.0 ** np.ceil(np.log2(largest + 1)) - 1
     return np.rint(values * (255 / top)).astype(np.uint8)
 
@@ -132,11 +139,13 @@ def _from_array(picture: Any) -> Image.Image:
     except InputError as error:
         raise ImageError(str(error)) from None
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if not shaped or array.dtype.kind not in "uif" or not array.size:
+    if not shaped or array.dtype.kind not in "buif" or not array.size:
         raise ImageError(
             f"a picture must be numbers [h, w], or [h, w, 3 or 4]; got {array.dtype} {list(array.shape)}"
         )
-    return Image.fromarray(np.asarray(array) if array.dtype == np.uint8 else _to_8_bits(array))
+    return Image.fromarray(
+        np.asarray(array) if array.dtype == np.uint8 and array.max() > 1 else _to_8_bits(array)
+    )
 
 
 def _opaque_part(picture: Image.Image) -> Image.Image:

@@ -14,9 +14,10 @@ from mnist_jax.data.preprocess.page.sheet import straightened
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 from mnist_jax.data.preprocess.pipeline import best_page, shown
 from mnist_jax.data.preprocess.reading import as_rgb, reduced
-from mnist_jax.data.preprocess.touching import is_wide, split
+from mnist_jax.data.preprocess.touching import is_double, is_wide, split
 from mnist_jax.errors import ImageError
 
+RULE = 1.5  # of the usual height: a wider flat stroke is the line under a sum
 LOWEST = 0.45  # of the usual height: a lower shape is a part of a digit, or none
 
 
@@ -108,17 +109,18 @@ def _found(page: Page, strokes: Sequence[Stroke]) -> list[FoundDigit]:
     if not found:
         return []
     usual = float(np.median([stroke.height for stroke in found if stroke.height > 0.5 * _tallest(found)]))
+    found = [stroke for stroke in found if stroke.width < RULE * usual or stroke.height > 0.5 * usual]
     result = []
     rows = _rows(_grouped(found, usual), page, usual)
     usual_width = float(np.median([digit.box[2] - digit.box[0] for row in rows for digit in row]))
     for number, row in enumerate(rows):
         for shape in row:
-            parts = split(shape) if is_wide(shape, usual_width) else (shape,)
+            parts = split(shape) if is_double(shape, usual_width) else (shape,)
             for digit in parts:
                 left, top, right, bottom = digit.box
                 box = left / width, top / height, right / width, bottom / height
                 doubt = "digits must not touch; got a shape as wide as several"
-                doubt *= is_wide(digit, usual_width)
+                doubt *= is_wide(digit)
                 result.append(FoundDigit(frame(straightened(digit)), number, box, doubt))
     return result
 

@@ -8,22 +8,27 @@ from mnist_jax.data.preprocess.page.digits import Digit
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
 
 WIDE = 1.5  # of its height: a wider shape is several digits
-WIDER = 1.1  # of its height, where it is half as wide again as others on the page
+WIDER = 1.1  # of its height: a shape that is perhaps two digits
 MIDDLE = 0.3, 0.7  # of its width, where it is cut
 BRIDGE = 1.4  # of the pen's thickness: the highest bridge
 NARROWEST = 0.2  # of its height, a digit
 
 
-def is_wide(digit: Digit, usual: float) -> bool:
-    """Whether a shape is as wide as several digits.
+def is_wide(digit: Digit) -> bool:
+    """Whether a shape is perhaps several digits."""
+    left, top, right, bottom = digit.box
+    return right - left > WIDER * (bottom - top)
+
+
+def is_double(digit: Digit, usual: float) -> bool:
+    """Whether a shape is as wide as two digits.
 
     Args:
         digit: perhaps several.
         usual: width of the digits on the page, in pixels.
     """
     left, top, right, bottom = digit.box
-    width, height = right - left, bottom - top
-    return width > WIDE * height or (width > WIDER * height and width > 1.5 * usual)
+    return is_wide(digit) and right - left > min(WIDE * (bottom - top), 1.5 * usual)
 
 
 def split(digit: Digit) -> tuple[Digit, ...]:

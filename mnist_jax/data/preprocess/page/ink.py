@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mnist_jax.data.preprocess.page.samples import median, quantile, sample
+from mnist_jax.data.preprocess.reading import reduced
 
 SQUARE = 0.3  # side of the square, of the picture's shorter side; strokes must be narrower
 PREVIEW = 160  # pixels, of the copy on which the channel is chosen
@@ -54,11 +55,10 @@ def find_ink(channels: np.ndarray, *, dark: bool, paper: np.ndarray | None = Non
         dark: whether ink is darker than paper, or lighter.
         paper: its tone in each channel, float `[4]`, where it is known to be even.
     """
-    scale = min(1.0, PREVIEW / max(channels.shape[1:]))
     best, number = -1.0, 0
     if (channels[1:] != channels[0]).any():
         for index, channel in enumerate(channels):
-            small = cv2.resize(channel, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            small = reduced(channel, PREVIEW)
             ink = _in_channel(small, dark, None if paper is None else float(paper[index]))
             clarity = quantile(ink.values / (ink.noise + 0.01), 0.995)
             clarity *= PREFER_GRAY if index == 0 else 1

@@ -7,6 +7,7 @@ import numpy as np
 
 from mnist_jax.data.preprocess.page.digits import Digit
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
+from mnist_jax.data.preprocess.reading import reduced
 
 PREVIEW = 256  # pixels, of the copy in which the sheet is found
 LINE = 3  # pixels of it: thinner lines do not part a sheet
@@ -88,8 +89,7 @@ def _turn(digit: Digit) -> float:
 
 def _preview(page: Page) -> tuple[np.ndarray, np.ndarray]:
     """Small copies of a page: its tones, uint8, and where there are printed lines, bool."""
-    scale = min(1.0, PREVIEW / max(page.labels.shape))
-    tones = cv2.resize(page.ink.tones, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    tones = reduced(page.ink.tones, PREVIEW)
     lines = cv2.resize(page.lines.astype(np.float32), tones.shape[::-1], interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(tones, (0, 0), 1), cv2.dilate(lines, np.ones((3, 3), np.uint8)) > 0
 
