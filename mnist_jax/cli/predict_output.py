@@ -73,6 +73,8 @@ def check_outputs(
             raise ImageError(f"{option} must not overwrite a picture that is read; got {path}")
     if save_prepared is not None and several:
         raise ImageError("--save-prepared takes one digit; got --several, for which --explain shows each")
+    if save_prepared is not None and len(files) > 1:
+        raise ImageError(f"--save-prepared takes exactly one picture; got {len(files)}")
     if annotate is not None and not several:
         raise ImageError("--annotate needs --several, which finds the digits' boxes")
     if annotate is not None and len(files) != 1:

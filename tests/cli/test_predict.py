@@ -2,6 +2,9 @@ import csv
 import io
 import json
 import os
+import re
+import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -209,6 +212,10 @@ def test_mistakes_are_one_line(
             "--save-prepared takes exactly one picture; got 2",
         ),
         ([str(model), two, "--save-prepared", "x.jpg"], "must name a .png file; got x.jpg"),
+        ([str(model), two, "--several", "--annotate", two], "must not overwrite a picture that is read"),
+        ([str(model), two, "--explain", "nowhere/x.html"], "must name a file in an existing folder; got"),
+        ([str(model), two, "--annotate", "x.png"], "--annotate needs --several"),
+        ([str(model), two, "--several", "--save-prepared", "x.png"], "takes one digit; got --several"),
     ):
         assert main(["predict", *arguments]) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -279,6 +286,69 @@ def test_each_step_is_explained(model: Path, pictures: Path, tmp_path: Path) -> 
     assert text.count("<h2>") == 3
     assert text.count('alt="framed"') == 1
     assert "got a blank one" in text
+
+
+def test_a_page_without_digits_is_explained_and_not_annotated(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (300, 200), 240).save(tmp_path / "the", "PNG")
+    shown, page = tmp_path / "shown.png", tmp_path / "steps.html"
+    command = ["predict", str(model), str(tmp_path / "the"), "--several"]
+    assert main([*command, "--annotate", str(shown), "--explain", str(page)]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'the'}: the picture must show a digit" in error
+    assert "shown.png is not written" in error
+    assert not shown.exists()
+    assert page.read_text().count("<img") == 3
+
+
+def test_one_picture_given_twice_has_its_own_answers(model: Path, pictures: Path, tmp_path: Path) -> None:
+    two, page = str(pictures / "a two.png"), tmp_path / "steps.html"
+    assert main(["predict", str(model), two, two, "--several", "--explain", str(page)]) == 0
+    assert ";" not in "".join(re.findall(r"<p>(.*?)</p>", page.read_text()))
+
+
+def folder_of_sixty(tmp_path: Path) -> Path:
+    folder = tmp_path / "sixty"
+    folder.mkdir()
+    for number in range(60):
+        drawing().save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_large_folder_is_read_by_processes_in_order(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of_sixty(tmp_path)
+    (folder / "30.png").write_bytes(b"no picture")
+    assert main(["predict", str(model), str(folder), "--csv"]) == 2
+    captured = capsys.readouterr()
+    rows = captured.out.splitlines()[1:]
+    assert [Path(row.split(",")[0]).name for row in rows] == [f"{number:02}.png" for number in range(60)]
+    assert [number for number, row in enumerate(rows) if "it is not one" in row] == [30]
+    assert "60 of 60 pictures" in captured.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_workers_too(model: Path, tmp_path: Path, number: int, code: int) -> None:
+    folder = folder_of_sixty(tmp_path)
+    for copy in range(10):
+        for path in list(folder.glob("[0-9][0-9].png")):
+            shutil.copy(path, folder / f"{copy}-{path.name}")
+    command = [sys.executable, "-m", "mnist_jax.cli", "predict", str(model), str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True
+    )
+    assert process.stderr is not None
+    assert "50 of 660 pictures" in process.stderr.readline()
+    process.send_signal(number)
+    # Workers hold the pipes open, and `communicate` would wait for those that live on.
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in error
 
 
 def test_an_unsure_answer_says_so(

@@ -328,3 +328,37 @@ def test_random_pictures_give_an_image_or_an_image_error() -> None:
                 assert len(result)
             except ImageError as error:
                 assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 500), (513, 1), (2000, 3), (3, 1100)])
+def test_a_strip_is_no_digit(height: int, width: int) -> None:
+    strip = np.full((height, width, 3), (232, 226, 208), np.uint8)
+    strip[height // 2, width // 2] = 32, 48, 96
+    assert examine(strip).doubt
+
+
+@pytest.mark.parametrize("pen", [3, 5, 8])
+@pytest.mark.parametrize(
+    "points", [[(100, 60), (100, 240)], [(60, 60), (150, 60), (95, 240)], [(60, 80), (140, 80), (135, 240)]]
+)
+def test_a_straight_stroke_alone_is_no_printed_line(pen: int, points: list[tuple[int, int]]) -> None:
+    sheet = Image.new("L", (200, 300), 235)
+    ImageDraw.Draw(sheet).line(points, fill=30, width=pen, joint="curve")
+    preparation = examine(sheet)
+    assert preparation.doubt == ""
+    ink = np.asarray(sheet) < 100
+    assert (preparation.steps["without lines"] > 0)[ink].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.asarray(seven(), np.float64) / 220,
+        np.asarray(seven(), np.float64) / 255 * 1.1,
+        np.asarray(seven()) > 128,
+        (np.asarray(seven()) > 128).astype(np.uint8),
+        (np.asarray(seven()) > 128).astype(np.int64),
+    ],
+)
+def test_the_range_of_an_array_is_found(values: np.ndarray) -> None:
+    assert difference(prepare(values)) < 12
