@@ -51,6 +51,8 @@ def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tup
             raise ImageError(
                 "pictures must be read to the end; a process ended, perhaps for memory"
             ) from None
+        finally:  # after an error or a signal, what was not begun is left
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

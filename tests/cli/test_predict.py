@@ -346,7 +346,11 @@ def test_a_signal_ends_the_workers_too(model: Path, tmp_path: Path, number: int,
     assert "50 of 660 pictures" in process.stderr.readline()
     process.send_signal(number)
     # Workers hold the pipes open, and `communicate` would wait for those that live on.
-    _, error = process.communicate(timeout=30)
+    try:
+        _, error = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.stderr.close()
     assert process.returncode == code
     assert "Traceback" not in error
 
