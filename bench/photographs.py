@@ -1,7 +1,6 @@
 """`bench photographs`: accuracy on simulated photographs, with silent errors counted apart."""
 
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
 from pathlib import Path
@@ -77,7 +76,7 @@ def photographs(
         result["rows"] += _score(run, classifier, prepared, known, labels, sure)
     output.finish(result, COLUMNS, _plot, out)
     if out is not None:
-        _examples(sets.photographs("working", images)).save(out / "photographs-examples.png")
+        _examples(list(sets.photographs("working", images, copies=1))).save(out / "photographs-examples.png")
 
 
 class Prepared(NamedTuple):
@@ -140,17 +139,16 @@ def _score(
     ]
 
 
-def _examples(photographs: Iterable[sets.Photograph]) -> Image.Image:
-    """One photograph of each kind, and below it the digit that was found in it."""
-    first = {one.kind: one for one in reversed(list(photographs))}
+def _examples(photographs: list[sets.Photograph]) -> Image.Image:
+    """Photographs under their kinds, and below each the digit that was found in it."""
     across, side, small = 8, 150, 56
-    rows = -(-len(first) // across)
+    rows = -(-len(photographs) // across)
     sheet = Image.new("RGB", (across * (side + 10), rows * (side + small + 34)), "white")
-    for number, (kind, one) in enumerate(sorted(first.items())):
+    for number, one in enumerate(sorted(photographs, key=lambda one: one.kind)):
         x, y = number % across * (side + 10) + 5, number // across * (side + small + 34) + 5
         picture = ImageOps.contain(one.picture.convert("RGBA"), (side, side))
         sheet.paste(picture, (x + (side - picture.width) // 2, y + 16), picture)
-        ImageDraw.Draw(sheet).text((x, y), kind, fill="black")
+        ImageDraw.Draw(sheet).text((x, y), one.kind, fill="black")
         image = _prepare(one)
         if image is not None:
             sheet.paste(

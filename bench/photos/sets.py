@@ -33,17 +33,18 @@ class Photograph(NamedTuple):
     picture: Image.Image
 
 
-def photographs(name: str, images: np.ndarray) -> Iterator[Photograph]:
+def photographs(name: str, images: np.ndarray, copies: int | None = None) -> Iterator[Photograph]:
     """The photographs of a set, in a fixed order.
 
     Args:
         name: "working" or "frozen"; they share no digit.
         images: uint8 `[10000, 28, 28]`, MNIST's last 10,000 training images.
+        copies: photographs of each kind, the first ones; None for all.
     """
     each, _, seed = SIZES[name]
     order = digits(name, len(images))
     for number, (kind, make) in enumerate(KINDS.items()):
-        for copy in range(each):
+        for copy in range(each if copies is None else copies):
             rng = np.random.default_rng([seed, number, copy])
             digit = int(order[(number * each + copy) % len(order)])
             yield Photograph(kind, digit, make(images[digit], rng))

@@ -170,8 +170,7 @@ def _print(answer: Answer, labels: list[str], show: bool) -> None:
     row = f", row {answer.place[0] + 1}" if answer.place else ""
     doubt = f"; {answer.doubt}" if answer.doubt else ""
     print(  # noqa: T201
-        f"{printable(answer.name)}{row}: {answer.label}{'?' * bool(doubt)} "
-        f"({percent(ranked[0][0])}; then {others}{doubt})"
+        f"{printable(answer.name)}{row}: {answer.marked} ({percent(ranked[0][0])}; then {others}{doubt})"
     )
     if show and answer.prepared is not None:
         print(_shades(answer.prepared))  # noqa: T201

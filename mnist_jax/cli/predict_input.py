@@ -5,10 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +32,12 @@ def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tup
     """
     workers = os.cpu_count() or 1
     many = len(files) > MANY
-    pool: Executor = (
-        ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
-        if many and workers > 1
-        else ThreadPoolExecutor(workers)
-    )
-    with pool, _ending_workers():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the workers inherit: it is for us
-        results = pool.map(partial(_prepared, prepare), files, chunksize=4)
-        signal.signal(signal.SIGINT, before)
+    pool = _processes(workers) if many and workers > 1 else ThreadPoolExecutor(workers)
+    with _ending_workers():
         try:
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the workers inherit: it is for us
+            results = pool.map(partial(_prepared, prepare), files, chunksize=4)
+            signal.signal(signal.SIGINT, before)
             for count, result in enumerate(results, 1):
                 yield result
                 if many and (count % MANY == 0 or count == len(files)):
@@ -53,6 +48,13 @@ def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tup
             ) from None
         finally:  # after an error or a signal, what was not begun is left
             pool.shutdown(cancel_futures=True)
+
+
+def _processes(workers: int) -> Executor:
+    from concurrent.futures import ProcessPoolExecutor  # 8 ms that only folders need
+    from multiprocessing import get_context
+
+    return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """The files that `mnist-jax predict` writes: the prepared digit, the page with its answers, and the steps."""
 
-import io
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax._utils.text import percent, printable
 from mnist_jax.cli import console
 from mnist_jax.errors import ImageError
@@ -43,6 +43,11 @@ class Answer(NamedTuple):
         """Why the prediction may be wrong; empty if nothing speaks against it."""
         unsure = bool(self.probabilities) and max(self.probabilities) < SURE
         return self.shape or ("the network is unsure" if unsure else "")
+
+    @property
+    def marked(self) -> str:
+        """The label, with a question mark where there is doubt."""
+        return self.label + "?" * bool(self.doubt)
 
 
 def check_outputs(
@@ -87,19 +92,18 @@ def write_annotated(path: Path, page: Any, answers: list[Answer]) -> None:
     if not found:
         console.print_status(f"{path} is not written: no digit was found")
         return
-    from mnist_jax.report.explanation import annotated
+    from mnist_jax.report.explanation import annotated, png
 
-    _write_png(path, annotated(page.steps["picture"], found))
+    write_atomic(path, png(annotated(page.steps["picture"], found)))
 
 
 def _found(answers: Iterable[Answer]) -> list[tuple[tuple[float, float, float, float], str]]:
     """The box and the answer of each of several digits."""
-    return [(answer.place[1], answer.label + "?" * bool(answer.doubt)) for answer in answers if answer.place]
+    return [(answer.place[1], answer.marked) for answer in answers if answer.place]
 
 
 def write_explanation(path: Path, results: list[tuple[str, Any]], answers: list[Answer]) -> None:
     """Writes a page with each picture after each step, and its answers."""
-    from mnist_jax._utils.atomic_io import write_atomic
     from mnist_jax.report.explanation import annotated, explanation
 
     rows, rest = [], iter(answers)
@@ -115,8 +119,8 @@ def write_explanation(path: Path, results: list[tuple[str, Any]], answers: list[
 def _in_short(answer: Answer) -> str:
     if answer.error:
         return printable(answer.error)
-    doubt = f"? ({answer.doubt})" if answer.doubt else ""
-    return f"{answer.label}{doubt}, {percent(max(answer.probabilities))}"
+    doubt = f" ({answer.doubt})" if answer.doubt else ""
+    return f"{answer.marked}{doubt}, {percent(max(answer.probabilities))}"
 
 
 def write_prepared(path: Path, answers: list[Answer]) -> None:
@@ -124,14 +128,6 @@ def write_prepared(path: Path, answers: list[Answer]) -> None:
     if len(answers) != 1:
         raise ImageError(f"--save-prepared takes exactly one picture; got {len(answers)}")
     if answers[0].prepared is not None:
-        _write_png(path, answers[0].prepared)
+        from mnist_jax.report.explanation import png
 
-
-def _write_png(path: Path, picture: "np.ndarray") -> None:
-    from PIL import Image
-
-    from mnist_jax._utils.atomic_io import write_atomic
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+        write_atomic(path, png(answers[0].prepared))

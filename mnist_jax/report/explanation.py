@@ -28,10 +28,15 @@ def explanation(pictures: Iterable[tuple[str, str, Mapping[str, np.ndarray]]]) -
     return environment.get_template("explanation.html").render(rows=rows)
 
 
-def _data_url(image: np.ndarray) -> str:
+def png(image: np.ndarray) -> bytes:
+    """The PNG file of a picture, uint8 `[h, w]` or `[h, w, 3]`."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
+
+
+def _data_url(image: np.ndarray) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
 
 
 def annotated(picture: np.ndarray, answers: Iterable[tuple[Box, str]]) -> np.ndarray:

@@ -258,13 +258,16 @@ def test_the_digits_of_a_page_are_read_row_by_row() -> None:
         prepare_all(Image.new("L", (300, 200), 230))
 
 
-def touching_pair() -> Image.Image:
+def row_of_sevens(*lefts: int) -> Image.Image:
     page = Image.new("L", (900, 300), 225)
     part = seven(paper=225).crop((70, 60, 210, 230)).resize((84, 102))
-    for x in (60, 260, 460):
-        page.paste(part, (x, 90))
-    for x in (680, 800):
-        page.paste(part, (x, 90))
+    for left in lefts:
+        page.paste(part, (left, 90))
+    return page
+
+
+def touching_pair() -> Image.Image:
+    page = row_of_sevens(60, 260, 460, 680, 800)
     ImageDraw.Draw(page).line([(750, 105), (825, 105)], fill=40, width=6)  # the bridge
     return page
 
@@ -277,10 +280,7 @@ def test_touching_digits_are_split_where_that_is_plain() -> None:
 
 
 def test_a_shape_as_wide_as_several_digits_is_doubted() -> None:
-    page = Image.new("L", (900, 300), 225)
-    part = seven(paper=225).crop((70, 60, 210, 230)).resize((84, 102))
-    for x in (60, 260, 460):
-        page.paste(part, (x, 90))
+    page = row_of_sevens(60, 260, 460)
     pen = ImageDraw.Draw(page)
     for y in (100, 140, 180):  # three bars and two posts: no single bridge
         pen.line([(640, y), (860, y)], fill=40, width=10)
@@ -288,25 +288,18 @@ def test_a_shape_as_wide_as_several_digits_is_doubted() -> None:
     assert [bool(digit.doubt) for digit in prepare_all(page)] == [False, False, False, True]
 
 
-def empty_scenes(count: int) -> list[tuple[str, Image.Image]]:
-    """Photographs of every kind of the benchmark, on which nothing is written."""
-    digit, blank = np.zeros((28, 28), np.uint8), scene.draw
-    digit[4:24, 12:16] = 255
-    scene.draw = lambda picture, *args: picture
-    try:
-        return [
-            (f"{name} {seed}", make(digit, np.random.default_rng(seed)))
-            for name, make in kinds.KINDS.items()
-            for seed in range(count)
-        ]
-    finally:
-        scene.draw = blank
-
-
 @pytest.mark.slow
-def test_a_picture_without_ink_has_no_answer() -> None:
-    # The benchmark's guide has the figure for more: a squared sheet that is lit in part is still mistaken.
-    answered = [name for name, picture in empty_scenes(6) if not examine(picture).doubt]
+def test_a_picture_without_ink_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The guide has the figure for more: a squared sheet that is lit in part is still mistaken.
+    monkeypatch.setattr(scene, "draw", lambda picture, *args: picture)
+    digit = np.zeros((28, 28), np.uint8)
+    digit[4:24, 12:16] = 255
+    answered = [
+        f"{name} {seed}"
+        for name, make in kinds.KINDS.items()
+        for seed in range(6)
+        if not examine(make(digit, np.random.default_rng(seed))).doubt
+    ]
     assert answered == []
 
 

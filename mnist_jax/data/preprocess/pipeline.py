@@ -107,10 +107,10 @@ def examine(picture: Image.Image | np.ndarray) -> Preparation:
     if box is not None and (nearer := _nearer(rgb, whole, box)) is not None:
         steps["from nearer by"], reading = nearer
     page, digit = reading.page, reading.digit
-    steps |= {"ink": shown(page.ink.values), "without lines": shown(page.labels > 0)}
+    steps |= page_steps(page)
     if digit is None:
         return Preparation(None, reading.doubt, 0.0, None, steps)
-    steps["digit"] = shown(digit.mask)
+    steps["digit"] = _shown(digit.mask)
     steps["framed"] = image = frame(straightened(digit))
     return Preparation(image, reading.doubt, reading.confidence, box, steps)
 
@@ -153,7 +153,12 @@ def _nearer(
     return (part, reading) if np.abs(moved).max() <= 0.2 * size else None
 
 
-def shown(values: np.ndarray) -> np.ndarray:
+def page_steps(page: Page) -> dict[str, np.ndarray]:
+    """The steps up to the strokes of a page, each uint8 `[h, w]`."""
+    return {"ink": _shown(page.ink.values), "without lines": _shown(page.labels > 0)}
+
+
+def _shown(values: np.ndarray) -> np.ndarray:
     """Values 0..1 as gray levels, uint8."""
     return np.asarray(np.rint(255 * np.clip(values, 0, 1)), np.uint8)
 

@@ -12,7 +12,7 @@ from mnist_jax.data.preprocess.page.digits import Digit
 from mnist_jax.data.preprocess.page.ink import as_channels
 from mnist_jax.data.preprocess.page.sheet import straightened
 from mnist_jax.data.preprocess.page.strokes import Page, Stroke
-from mnist_jax.data.preprocess.pipeline import best_page, shown
+from mnist_jax.data.preprocess.pipeline import best_page, page_steps
 from mnist_jax.data.preprocess.reading import as_rgb, reduced
 from mnist_jax.data.preprocess.touching import is_double, is_wide, split
 from mnist_jax.errors import ImageError
@@ -97,9 +97,9 @@ def examine_all(picture: Image.Image | np.ndarray) -> PagePreparation:
     """
     whole = reduced(as_rgb(picture))
     page, strokes, reason = best_page(as_channels(whole))
-    steps = {"picture": whole, "ink": shown(page.ink.values), "without lines": shown(page.labels > 0)}
     found = _found(page, strokes)
-    return PagePreparation(tuple(found), "" if found else reason or digits.BLANK, steps)
+    doubt = "" if found else reason or digits.BLANK
+    return PagePreparation(tuple(found), doubt, {"picture": whole} | page_steps(page))
 
 
 def _found(page: Page, strokes: Sequence[Stroke]) -> list[FoundDigit]:
@@ -119,8 +119,7 @@ def _found(page: Page, strokes: Sequence[Stroke]) -> list[FoundDigit]:
             for digit in parts:
                 left, top, right, bottom = digit.box
                 box = left / width, top / height, right / width, bottom / height
-                doubt = "digits must not touch; got a shape as wide as several"
-                doubt *= is_wide(digit)
+                doubt = "digits must not touch; got a shape as wide as several" if is_wide(digit) else ""
                 result.append(FoundDigit(frame(straightened(digit)), number, box, doubt))
     return result
 

@@ -34,7 +34,8 @@ def is_double(digit: Digit, usual: float) -> bool:
 def split(digit: Digit) -> tuple[Digit, ...]:
     """Both digits of a shape; the shape itself where it is not plain how to cut it."""
     left, top, right, bottom = digit.box
-    mask = digit.mask[top:bottom, left:right]
+    own = digit.mask
+    mask = own[top:bottom, left:right]
     first, last = (round(share * mask.shape[1]) for share in MIDDLE)
     heights = mask.sum(axis=0)
     runs = mask[0] + np.count_nonzero(mask[1:] & ~mask[:-1], axis=0)
@@ -47,8 +48,6 @@ def split(digit: Digit) -> tuple[Digit, ...]:
     page, label = digit.page, digit.heaviest.label
     labels = page.labels.copy()
     other = int(labels.max()) + 1
-    own = np.zeros(labels.shape, bool)
-    own[top:bottom, left:right] = mask
     labels[own] = label
     labels[own & (np.arange(labels.shape[1]) >= left + column)] = other
     page = replace(page, labels=labels)

@@ -150,7 +150,7 @@ def doubt(digit: Digit, cut: Sequence[Stroke]) -> str:
         return "the picture must show a digit; got a rectangle, such as a reflection or a label"
     if not digit.page.tiny and fades(digit.page, digit.heaviest):
         return "the picture must show a digit; got a soft or uneven shape, such as a shadow; is it in focus?"
-    if digit.page.lines.any() and near_lines(digit.page, digit.heaviest) > PRINTED:
+    if near_lines(digit.page, digit.heaviest) > PRINTED:
         return BLANK
     if width > 1.8 * height:
         return "the picture must show one digit; got a shape much wider than high; is it rotated?"

@@ -28,10 +28,8 @@ def fill(contour: np.ndarray) -> float:
 
 def fades(page: Page, stroke: Stroke) -> bool:
     """Whether a stroke is soft for its thickness or uneven, as shadows and the edges of sheets are."""
-    margin = 2
-    rows = slice(max(0, stroke.top - margin), stroke.bottom + margin)
-    columns = slice(max(0, stroke.left - margin), stroke.right + margin)
-    ink, own = page.ink.values[rows, columns], page.labels[rows, columns] == stroke.label
+    part = _around(stroke, 2)
+    ink, own = page.ink.values[part], page.labels[part] == stroke.label
     inside = cv2.erode(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     core = ink[inside if np.count_nonzero(inside) > 8 else own]
     strong = stroke.strength >= STRONG
@@ -44,10 +42,12 @@ def fades(page: Page, stroke: Stroke) -> bool:
 
 def near_lines(page: Page, stroke: Stroke) -> float:
     """The share of a stroke that lies within 3 pixels of printed lines."""
-    margin = 3
-    above, before = max(0, stroke.top - margin), max(0, stroke.left - margin)
-    lines = page.lines[above : stroke.bottom + margin, before : stroke.right + margin].astype(np.uint8)
-    near = cv2.dilate(lines, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
-    own = page.own(stroke)
-    inside = near[stroke.top - above :, stroke.left - before :][: own.shape[0], : own.shape[1]]
-    return float(inside[own].mean())
+    part = _around(stroke, 3)
+    near = cv2.dilate(page.lines[part].astype(np.uint8), np.ones((7, 7), np.uint8))
+    return float(near[page.labels[part] == stroke.label].mean())
+
+
+def _around(stroke: Stroke, margin: int) -> tuple[slice, slice]:
+    """The rows and columns of its box, and some pixels around them."""
+    rows = slice(max(0, stroke.top - margin), stroke.bottom + margin)
+    return rows, slice(max(0, stroke.left - margin), stroke.right + margin)

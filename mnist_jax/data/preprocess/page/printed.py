@@ -179,11 +179,9 @@ def _distance(point: np.ndarray, ends: np.ndarray) -> float:
 
 
 def _is_side(segment: Segment, lines: list[Segment]) -> bool:
-    """Whether it is at right angles to a line, and about as wide, as the sides of a box are."""
+    """Whether it is parallel or at right angles to a line, and about as wide, as the sides of a box are."""
     return segment.slenderness >= SIDE_OF_BOX and any(
-        min((segment.angle - line.angle) % 90, (line.angle - segment.angle) % 90) < 4
-        and segment.width < 2.6 * line.width
-        for line in lines
+        not 4 <= _turn(segment, line) <= 86 and segment.width < 2.6 * line.width for line in lines
     )
 
 

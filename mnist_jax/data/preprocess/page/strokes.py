@@ -14,6 +14,8 @@ CLEAREST = 0.4  # of the ink's usual value: from here on, a pixel is looked at
 SPECK = 0.03  # of the picture's longer side, and at most 9 pixels: a smaller shape is a speck
 MOST = 150  # strokes that are looked at, the largest ones
 TINY = 64  # pixels on the longer side: a picture like MNIST's own, every gray level of which counts
+# Of the ink, by which the paper on both sides may differ. The lit part of a sheet looks like light ink.
+DARK_SIDES, LIGHT_SIDES = 1.0, 0.5
 RING = 10  # pixels around a stroke that are looked at
 
 
@@ -195,6 +197,6 @@ def _paper(
     square = np.ones((int(thickness + 14) | 1,) * 2, np.uint8)
     brightest = cv2.dilate(np.where(ring, tones, 0).astype(np.uint8), square).astype(int)
     darkest = cv2.erode(np.where(ring, tones, 255).astype(np.uint8), square).astype(int)
-    if median((brightest - darkest)[mine]) > (1.0 if ink.dark else 0.5) * expected:
+    if median((brightest - darkest)[mine]) > (DARK_SIDES if ink.dark else LIGHT_SIDES) * expected:
         return None
     return median(tones[ring])
