@@ -14,8 +14,8 @@ Array = jax.Array
 # White on black, `uint8` 0..255 or `float32` 0..1.
 Images = UInt8[AnyArray, "batch 28 28"] | Float32[AnyArray, "batch 28 28"]
 Labels = Integer[AnyArray, "batch"]
-Logits = Float32[Array, "batch 10"]
-Confusion = Int[Array, "10 10"]
+Logits = Float32[Array, "batch classes"]
+Confusion = Int[Array, "classes classes"]
 Scalar = Float32[Array, ""]
 Key = PRNGKeyArray
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mnist_jax.config.input_checks import LABELS, are_labels, as_images
-from mnist_jax.config.networks import IMAGE_SHAPE, PIXEL_SCALE
+from mnist_jax.config.networks import IMAGE_SHAPE, MAX_CLASSES, PIXEL_SCALE
 from mnist_jax.config.pixel_checks import check_pixels, look_inverted
 from mnist_jax.config.validation import shorten
-from mnist_jax.data.registry import DIGITS
+from mnist_jax.data.registry import numbered
 from mnist_jax.errors import InputError, ModelError
 from mnist_onnx.external import Foreign, check_sizes, parse_range
 from mnist_onnx.graph_limits import check_ours
@@ -43,7 +43,7 @@ class Classifier:
     The file is either written by `save`, or any other with one 28x28 input whose pixel range is known.
 
     Attributes:
-        labels: the names of the ten classes.
+        labels: the names of the classes.
         metadata: the metadata of the file.
 
     Args:
@@ -99,7 +99,7 @@ class Classifier:
         else:
             self._foreign = Foreign(self._session, data, input_range, self._name)
             self.metadata = metadata_of(self._session, self._name)
-            self.labels = list(DIGITS)
+            self.labels = list(numbered(self._foreign.num_classes))
 
     def predict(self, images: Any, *, invert: bool = False) -> np.ndarray:
         """Predicts class probabilities; the predicted class is their argmax.
@@ -110,8 +110,8 @@ class Classifier:
             invert: whether the images are black on white.
 
         Returns:
-            float32 `[batch, 10]`. The probabilities of a softmax network add up to one; those of a sigmoid
-            network are independent.
+            float32 `[batch, classes]`. The probabilities of a softmax network add up to one; those of a
+            sigmoid network are independent.
 
         Raises:
             InputError: `images` has another shape, dtype or range, or looks black on white and `invert` is
@@ -133,7 +133,9 @@ class Classifier:
             )
         if self.metadata["input_range"] == "0..1" and images.dtype == np.uint8:
             images = images * np.float32(PIXEL_SCALE)
-        (outputs,) = run(self._session, {"images": images[:, None]}, None, self._name)
+        (outputs,) = run(
+            self._session, {"images": images[:, None]}, None, self._name, num_classes=len(self.labels)
+        )
         if not np.isfinite(outputs).all():
             raise ModelError(f"{self._name} must output finite numbers; got NaN or infinite")
         kind = self.metadata["network_output"]
@@ -164,21 +166,22 @@ def read_metadata(session: Any, name: str = "the model") -> dict[str, str]:
             raise ModelError(
                 f"{name}: {key} in its metadata must be {' or '.join(values)}; got {shorten(metadata[key])}"
             )
-    if not _are_labels(metadata["labels"]):
-        raise ModelError(
-            f"{name}: labels in its metadata must be {LABELS}; got {shorten(metadata['labels'])}"
-        )
+    outputs = [list(value.shape) for value in session.get_outputs()]
+    classes = outputs[0][-1] if len(outputs) == 1 and outputs[0] else f"2 to {MAX_CLASSES:,}"
+    if not _are_labels(metadata["labels"], classes):
+        got = shorten(metadata["labels"])
+        raise ModelError(f"{name}: labels in its metadata must be {classes} {LABELS}; got {got}")
     inputs = [(value.name, value.type, list(value.shape)[1:]) for value in session.get_inputs()]
     expected = [("images", INPUT_TYPES[metadata["input_range"]], [1, *IMAGE_SHAPE])]
-    if inputs != expected or len(session.get_outputs()) != 1:
-        raise ModelError(
-            f"{name} must take {expected} and output one value; got {inputs} and {len(session.get_outputs())}"
-        )
+    if inputs != expected or len(outputs) != 1:
+        raise ModelError(f"{name} must take {expected} and output one value; got {inputs} and {len(outputs)}")
     return metadata
 
 
-def _are_labels(text: str) -> bool:
+def _are_labels(text: str, num_classes: Any) -> bool:
+    """Whether a text holds the names of all classes, whose number the graph may leave open."""
     try:
-        return are_labels(json.loads(text))
+        labels = json.loads(text)
     except (ValueError, RecursionError):
         return False
+    return are_labels(labels) and num_classes in (len(labels), *[num_classes] * isinstance(num_classes, str))

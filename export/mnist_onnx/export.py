@@ -12,13 +12,12 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 from mnist_jax._utils import param_dicts
 from mnist_jax._utils.nested_dicts import SEPARATOR
 from mnist_jax.config.input_checks import LABELS, are_labels, check_params, check_spec
 from mnist_jax.config.networks import (
-    CLASSES,
     CNN,
     IMAGE_SHAPE,
     PIXEL_SCALE,
@@ -28,8 +27,10 @@ from mnist_jax.config.networks import (
 )
 from mnist_jax.config.serialization import network_to_json
 from mnist_jax.config.validation import shorten
-from mnist_jax.data.registry import DIGITS
+from mnist_jax.data.registry import numbered
 from mnist_jax.errors import SpecError
+from mnist_onnx.activations import activate
+from mnist_onnx.graph import Graph
 from mnist_onnx.layout import to_file
 from mnist_onnx.shapes import value_info
 
@@ -47,7 +48,7 @@ def to_onnx(
     *,
     input: Input = "uint8",  # noqa: A002
     output: Output = "probabilities",
-    classes: Sequence[str] = DIGITS,
+    classes: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> ModelProto:
     """Builds the ONNX model of a network.
@@ -57,12 +58,13 @@ def to_onnx(
         params: its parameters, NumPy or JAX arrays.
         input: dtype of the pixels. `uint8` takes 0..255 and scales inside the graph; `float32` takes 0..1.
         output: `probabilities` applies the spec's softmax or sigmoid; `logits` does not.
-        classes: the ten class names to store in the file: distinct, printable, at most 200 characters.
+        classes: the class names to store in the file: distinct, printable, at most 200 characters. By
+            default the numbers of the classes.
         metadata: more strings to store in the file, such as the data set and the accuracy.
 
     Returns:
-        A model from `images` `[batch, 1, 28, 28]` to `probabilities` or `logits` `[batch, 10]`, float32,
-        for any batch size.
+        A model from `images` `[batch, 1, 28, 28]` to `probabilities` or `logits` `[batch, classes]`,
+        float32, for any batch size.
 
     Raises:
         SpecError: an option is unknown, the parameters do not match the spec or are not finite, the class
@@ -77,6 +79,8 @@ def to_onnx(
         ['Cast', 'Mul', 'Flatten', 'Gemm', 'Relu', 'Gemm', 'Softmax']
     """
     extra = {} if metadata is None else metadata
+    check_spec(spec)
+    classes = numbered(spec.num_classes) if classes is None else classes
     flat = _validate(spec, params, input, output, classes, extra)
     model = _build(spec, flat, input, output)
     helper.set_model_props(model, _describe(spec, flat, input, output, classes, extra))
@@ -92,8 +96,8 @@ def _validate(
     if output not in ("probabilities", "logits"):
         raise SpecError(f"output must be probabilities or logits; got {output!r}")
     flat = checked_params(spec, params)
-    if not are_labels(classes):
-        raise SpecError(f"classes must be {LABELS}; got {shorten(classes)}")
+    if not are_labels(classes) or len(classes) != spec.num_classes:
+        raise SpecError(f"classes must be {spec.num_classes} {LABELS}; got {shorten(classes)}")
     if not isinstance(metadata, Mapping):
         raise SpecError(f"metadata must be a mapping of strings; got {metadata!r}")
     for key, value in metadata.items():
@@ -104,7 +108,7 @@ def _validate(
 
 def _build(spec: Spec, flat: Mapping[str, np.ndarray], input_: str, output: str) -> ModelProto:
     """Builds the model, without metadata."""
-    graph = _Graph(to_file(spec, flat))
+    graph = Graph(to_file(spec, flat))
     pixels = "images"
     if input_ == "uint8":
         pixels = graph.node("Cast", [pixels], "cast", to=TensorProto.FLOAT)
@@ -121,13 +125,14 @@ def _build(spec: Spec, flat: Mapping[str, np.ndarray], input_: str, output: str)
         attributes = {"axis": -1} if spec.output == "softmax" else {}
         value = graph.node(spec.output.capitalize(), [value], "probabilities", **attributes)
 
+    classes = spec.num_classes
     dtype = TensorProto.UINT8 if input_ == "uint8" else TensorProto.FLOAT
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "mnist_jax",
             [helper.make_tensor_value_info("images", dtype, ["batch", 1, *IMAGE_SHAPE])],
-            [helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", CLASSES])],
+            [helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", classes])],
             graph.tensors,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -135,7 +140,7 @@ def _build(spec: Spec, flat: Mapping[str, np.ndarray], input_: str, output: str)
         producer_name="mnist-jax",
         producer_version=version("mnist-jax"),
         model_version=1,
-        doc_string=f"{spec}: images [batch, 1, 28, 28], white on black, to {output} [batch, 10]",
+        doc_string=f"{spec}: images [batch, 1, 28, 28], white on black, to {output} [batch, {classes}]",
     )
     model.graph.value_info.extend(value_info(model.graph))
     return model
@@ -163,27 +168,7 @@ def _describe(
     }
 
 
-class _Graph:
-    """A graph under construction; each method returns the name of what it adds."""
-
-    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
-        self.nodes: list[NodeProto] = []
-        self.tensors: list[TensorProto] = []
-        self._weights = weights
-
-    def node(self, op: str, inputs: Sequence[str], result: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, inputs, [result], name=result, **attributes))
-        return result
-
-    def constant(self, name: str, value: Any) -> str:
-        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
-        return name
-
-    def parameters(self, layer: str) -> list[str]:
-        return [self.constant(name, self._weights[name]) for name in (f"{layer}.weight", f"{layer}.bias")]
-
-
-def _layers(graph: _Graph, network: Network, value: str, prefix: str) -> str:
+def _layers(graph: Graph, network: Network, value: str, prefix: str) -> str:
     """Adds a network's layers; returns the name of its logits."""
     if isinstance(network, CNN):
         value = _convolutions(graph, network, value, prefix)
@@ -193,11 +178,11 @@ def _layers(graph: _Graph, network: Network, value: str, prefix: str) -> str:
         inputs = [value, *graph.parameters(layer)]
         value = graph.node("Gemm", inputs, f"{prefix}logits" if last else f"{layer}.out", transB=1)
         if not last:
-            value = _activate(graph, network.activations[index], value)
+            value = activate(graph, network.activations[index], value)
     return value
 
 
-def _convolutions(graph: _Graph, spec: CNN, value: str, prefix: str) -> str:
+def _convolutions(graph: Graph, spec: CNN, value: str, prefix: str) -> str:
     """Adds convolutions, activations and pooling; returns the name of the last feature map."""
     before, after = (spec.kernel_size - 1) // 2, spec.kernel_size // 2
     pool = {"average": "AveragePool", "max": "MaxPool"}[spec.pool]
@@ -207,26 +192,9 @@ def _convolutions(graph: _Graph, spec: CNN, value: str, prefix: str) -> str:
         pads = [before, before, after, after] if padding == "same" else [0, 0, 0, 0]
         shape = [spec.kernel_size, spec.kernel_size]
         value = graph.node("Conv", inputs, f"{layer}.out", kernel_shape=shape, pads=pads)
-        value = _activate(graph, spec.activation, value)
+        value = activate(graph, spec.activation, value)
         value = graph.node(pool, [value], f"{layer}.pooled", kernel_shape=[2, 2], strides=[2, 2])
     return value
-
-
-def _activate(graph: _Graph, activation: str, value: str) -> str:
-    """Adds the activation's nodes; returns the name of their result."""
-    if activation != "gelu":
-        return graph.node(activation.capitalize(), [value], f"{value}.{activation}")
-    # Opset 17 has no Gelu operator. This is JAX's tanh form: x / 2 * (1 + tanh(c * (x + 0.044715 x^3))).
-    square = graph.node("Mul", [value, value], f"{value}.square")
-    cube = graph.node("Mul", [square, value], f"{value}.cube")
-    small = graph.node("Mul", [cube, graph.constant(f"{value}.cubic", 0.044715)], f"{value}.small")
-    total = graph.node("Add", [value, small], f"{value}.sum")
-    slope = graph.constant(f"{value}.slope", np.sqrt(2 / np.pi))
-    inner = graph.node("Mul", [total, slope], f"{value}.inner")
-    squashed = graph.node("Tanh", [inner], f"{value}.tanh")
-    raised = graph.node("Add", [squashed, graph.constant(f"{value}.one", 1)], f"{value}.raised")
-    share = graph.node("Mul", [raised, graph.constant(f"{value}.half", 0.5)], f"{value}.share")
-    return graph.node("Mul", [value, share], f"{value}.gelu")
 
 
 def _is_text(value: Any) -> bool:

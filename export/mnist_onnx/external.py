@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.config.networks import CLASSES
+from mnist_jax.config.networks import DEFAULT_CLASSES, MAX_CLASSES
 from mnist_jax.errors import InputError, ModelError, NotInstalledError
 from mnist_onnx.graph_limits import check_graph
 from mnist_onnx.session import check_probabilities, metadata_of, probabilities, run
@@ -19,7 +19,7 @@ SHAPES = ([1, 28, 28], [28, 28, 1], [28, 28], [784])
 
 
 class Foreign:
-    """An external file in ONNX Runtime: one input of 28x28 pixels in any usual layout, one output of ten.
+    """An external file in ONNX Runtime: one input of 28x28 pixels in any usual layout, one output.
 
     Args:
         session: an ONNX Runtime session on the file.
@@ -59,6 +59,7 @@ class Foreign:
         self.input, self.dtype, self.shape = inputs[0].name, TYPES[inputs[0].type], shape
         self.batch_size = 1 if batch == 1 else 0  # some files take one image at a time
         self.last = _last_operation(data, outputs[0].name)
+        self.num_classes = _num_classes(outputs[0].shape, name)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Predicts class probabilities.
@@ -70,10 +71,11 @@ class Foreign:
             images: `[batch, 28, 28]`, white on black, uint8 0..255 or float32 0..1.
 
         Returns:
-            float32 `[batch, 10]`.
+            float32 `[batch, classes]`.
 
         Raises:
-            ModelError: the graph fails, or its output is not ten finite values that fit its last operation.
+            ModelError: the graph fails, or its output is not finite values for all classes that fit its last
+                operation.
         """
         white = 255 if images.dtype == np.uint8 else 1
         pixels = self.low + (self.high - self.low) / white * images.astype(np.float64)
@@ -81,8 +83,8 @@ class Foreign:
         pixels = pixels.reshape(-1, *self.shape)
         size = self.batch_size or max(1, len(pixels))
         parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
-        batches = [run(self.session, {self.input: part}, None, self.name)[0] for part in parts]
-        outputs = np.concatenate(batches) if batches else np.zeros((0, CLASSES), np.float32)
+        batches = [self._run(part) for part in parts]
+        outputs = np.concatenate(batches) if batches else np.zeros((0, self.num_classes), np.float32)
         if not np.isfinite(outputs).all():
             raise ModelError(
                 f"{self.name} must output finite numbers; got NaN or infinite; "
@@ -94,6 +96,19 @@ class Foreign:
             outputs = np.exp(np.minimum(outputs, 1))  # values above 0 fail the check below
         check_probabilities(outputs, PROBABILITIES[self.last], self.name)
         return outputs
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        return run(self.session, {self.input: pixels}, None, self.name, num_classes=self.num_classes)[0]
+
+
+def _num_classes(shape: Any, name: str) -> int:
+    """The number of classes by the shape of a graph's output; ten where the graph leaves it open."""
+    count = shape[1] if shape and len(shape) == 2 else None
+    if not isinstance(count, int):
+        return DEFAULT_CLASSES
+    if not 2 <= count <= MAX_CLASSES:
+        raise ModelError(f"{name} must output 2 to {MAX_CLASSES:,} classes; got {count:,}")
+    return count
 
 
 def check_sizes(data: bytes, name: str = "the model") -> None:

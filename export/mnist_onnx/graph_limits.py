@@ -20,8 +20,9 @@ LARGEST_GRAPH = 1_000_000  # protobuf fields; parsing as many takes a second
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 # All operations that `to_onnx` and `quantize` write. For none does the output's size depend on values.
 OURS = {
-    *("Add", "AveragePool", "Cast", "Conv", "DequantizeLinear", "Flatten", "Gemm", "MaxPool", "Mul"),
-    *("QuantizeLinear", "Relu", "Sigmoid", "Softmax", "Sum", "Tanh"),
+    *("Add", "AveragePool", "Cast", "Conv", "DequantizeLinear", "Elu", "Erf", "Flatten", "Gemm"),
+    *("HardSigmoid", "LeakyRelu", "MaxPool", "Mul", "QuantizeLinear", "Relu", "Selu", "Sigmoid", "Softmax"),
+    *("Softplus", "Sum", "Tanh"),
 }
 # Field numbers in onnx.proto, which never change.
 GRAPH, FUNCTION = 7, 25  # of a model

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import onnx
 
-from mnist_jax.config.networks import CLASSES, PIXEL_SCALE, Spec
+from mnist_jax.config.networks import PIXEL_SCALE, Spec
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.types import Images, Params
 from mnist_onnx.external import check_sizes
@@ -106,8 +106,8 @@ def check_function_parity(
     """Compares an ONNX file with any JAX function, as `check_parity` does with a spec and its parameters.
 
     Args:
-        function: maps images, in the shape and dtype that the file takes, to float32 `[batch, 10]`. It is
-            jitted.
+        function: maps images, in the shape and dtype that the file takes, to float32 `[batch, classes]`.
+            It is jitted.
         model: the model, or the bytes of its file. It takes uint8, or float32 pixels in 0..1, of shape
             `[batch, 28, 28]` or `[batch, 1, 28, 28]`.
         images: uint8 `[n, 28, 28]`.
@@ -146,8 +146,9 @@ def check_function_parity(
     if not callable(function):
         raise InputError(f"check_function_parity takes a function of images; got {function!r}")
     result = jax.eval_shape(function, jax.ShapeDtypeStruct(pixels.shape, pixels.dtype))
-    if getattr(result, "shape", None) != (len(pixels), CLASSES) or result.dtype != np.float32:
-        raise InputError(f"the function must return float32 [batch, {CLASSES}]; got {result}")
+    shape: tuple[int, ...] = getattr(result, "shape", ())
+    if len(shape) != 2 or shape[0] != len(pixels) or result.dtype != np.float32:
+        raise InputError(f"the function must return float32 [batch, classes]; got {result}")
     expected = in_chunks(jax.jit(function), pixels)
     scale = 1 + np.abs(expected).max(axis=-1, keepdims=True)
     case = ParityCase(pixels, expected, TOLERANCE * scale, expected, scale, len(images))
@@ -163,7 +164,7 @@ def _compare(
     mismatch, passed = np.zeros(len(pixels), bool), True
     for batch_size in (1, 7, len(pixels)):
         batches = (pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size))
-        parts = [run(session, {name: batch}, outputs) for batch in batches]
+        parts = [run(session, {name: batch}, outputs, num_classes=logits.shape[1]) for batch in batches]
         got, got_logits = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
         batch_passed, batch_difference, batch_mismatch = case.compare(got)
         passed, mismatch = passed and batch_passed, mismatch | batch_mismatch

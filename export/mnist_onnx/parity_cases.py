@@ -5,6 +5,7 @@ added noise cover every pixel while the hidden units behave as on images. A pari
 """
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,9 +41,9 @@ class ParityCase(NamedTuple):
 
     Attributes:
         pixels: `[m, 1, 28, 28]` in the dtype that the file takes: `n` images, then noise.
-        answers: float32 `[m, 10]`, the expected outputs.
+        answers: float32 `[m, classes]`, the expected outputs.
         limit: `[m, 1]`, the largest allowed difference from `answers`.
-        logits: float32 `[m, 10]`, the expected logits.
+        logits: float32 `[m, classes]`, the expected logits.
         scale: `[m, 1]`, the scale that differences of logits are relative to.
         n: the number of images.
         slack: None if values are compared. For a file that rounds activations, the number of images whose
@@ -58,10 +59,11 @@ class ParityCase(NamedTuple):
     slack: int | None = None
 
     def compare(self, outputs: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray]:
-        """Compares a file's outputs, float32 `[m, 10]`, with the expected ones.
+        """Compares a file's outputs, float32 `[m, classes]`, with the expected ones.
 
         Returns:
-            Whether they pass, the absolute differences `[m, 10]`, and where predicted classes differ `[m]`.
+            Whether they pass, the absolute differences `[m, classes]`, and where predicted classes differ
+            `[m]`.
         """
         difference = np.abs(outputs - self.answers)
         nan = np.isnan(difference).any(axis=-1)
@@ -118,6 +120,10 @@ def parity_case(spec: Spec, params: Params, data: bytes, images: Images, *, seed
     metadata = read_metadata(open_session(data))
     if metadata["network_output"] != spec.output:
         raise ModelError(f"the model must be of a {spec.output} network; got {metadata['network_output']}")
+    if len(json.loads(metadata["labels"])) != spec.num_classes:
+        raise ModelError(
+            f"the model must have {spec.num_classes} classes; its labels are {metadata['labels']}"
+        )
     precision, slack = metadata["precision"], None
     if precision == "int8-static":
         input_: Input = "uint8" if metadata["input_range"] == "0..255" else "float32"
@@ -166,7 +172,7 @@ def _perturbed(params: Params, seed: int) -> Params:
 
 
 def _reference(spec: Spec, params: Params, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """JAX's logits and probabilities, each float32 `[batch, 10]`."""
+    """JAX's logits and probabilities, each float32 `[batch, classes]`."""
     logits_of = jax.jit(apply, static_argnums=0)
     logits = in_chunks(functools.partial(logits_of, spec, params), images)
     return logits, np.asarray(probabilities(spec.output, jax.numpy.asarray(logits)))
@@ -184,8 +190,8 @@ def top1_mismatch(expected: np.ndarray, outputs: np.ndarray, limit: np.ndarray) 
     """Where the predicted class differs, unless it is a tie in `expected`.
 
     Args:
-        expected: `[batch, 10]`.
-        outputs: `[batch, 10]`.
+        expected: `[batch, classes]`.
+        outputs: `[batch, classes]`.
         limit: `[batch, 1]`; two values closer than twice this are a tie.
 
     Returns:

@@ -10,6 +10,7 @@ JAX computes with the rounded kernels; `check_parity` proves that. The third is 
 arithmetic. Its weights stay within -64 to 64, so that products saturate on no CPU (see `saturation`).
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -257,6 +258,8 @@ def cost(before: bytes, after: bytes, test: "TestSet") -> Cost:
 def _outputs(data: bytes, images: np.ndarray) -> np.ndarray:
     check_ours(data)
     session = open_session(data)
-    if read_metadata(session)["input_range"] == "0..1":
+    metadata = read_metadata(session)
+    if metadata["input_range"] == "0..1":
         images = images * np.float32(PIXEL_SCALE)
-    return run(session, {"images": images[:, None]}, None)[0]
+    num_classes = len(json.loads(metadata["labels"]))
+    return run(session, {"images": images[:, None]}, None, num_classes=num_classes)[0]

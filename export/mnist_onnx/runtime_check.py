@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mnist_jax.config.networks import CLASSES
 from mnist_jax.config.validation import check_choice
 from mnist_jax.errors import ModelError, RuntimeUnavailableError
 from mnist_onnx.parity_cases import ParityCase
@@ -27,7 +26,7 @@ class Answers(NamedTuple):
     """The outputs of a runtime.
 
     Attributes:
-        values: float32 `[n, 10]`.
+        values: float32 `[n, classes]`.
         version: the version of the runtime.
         seconds: the time for all images, after a warm-up.
     """
@@ -67,7 +66,9 @@ class RuntimeCheck(NamedTuple):
     reason: str
 
 
-def run_in_runtime(name: str, model: Path, pixels: np.ndarray, sizes: Sequence[int] = SIZES) -> Answers:
+def run_in_runtime(
+    name: str, model: Path, pixels: np.ndarray, sizes: Sequence[int] = SIZES, *, num_classes: int = 10
+) -> Answers:
     """Runs a file in another runtime.
 
     Args:
@@ -75,6 +76,7 @@ def run_in_runtime(name: str, model: Path, pixels: np.ndarray, sizes: Sequence[i
         model: the path of an ONNX file.
         pixels: `[n, 28, 28]`, uint8 or float32, in the dtype that the file takes.
         sizes: the sizes of the batches, in order; the last one repeats until no images are left.
+        num_classes: the number of classes of the file.
 
     Raises:
         SpecError: there is no such runtime.
@@ -93,11 +95,13 @@ def run_in_runtime(name: str, model: Path, pixels: np.ndarray, sizes: Sequence[i
             variables,
         )
         values = np.fromfile(outputs, np.float32) if outputs.exists() else np.zeros(0, np.float32)
-    if values.size != CLASSES * len(pixels):
-        raise ModelError(f"{name} must output {CLASSES} values for each image; got {values.size:,} in all")
+    if values.size != num_classes * len(pixels):
+        raise ModelError(
+            f"{name} must output {num_classes} values for each image; got {values.size:,} in all"
+        )
     try:
         last = json.loads(stdout.splitlines()[-1])
-        return Answers(values.reshape(-1, CLASSES), str(last["version"]), float(last["seconds"]))
+        return Answers(values.reshape(-1, num_classes), str(last["version"]), float(last["seconds"]))
     except (IndexError, ValueError, KeyError, TypeError):
         raise ModelError(
             f"{name} must print its version and seconds as its last line; got {stdout[-100:]!a}"
@@ -118,14 +122,14 @@ def check_runtime(name: str, model: Path, case: ParityCase) -> RuntimeCheck:
         SpecError: there is no such runtime.
         RuntimeUnavailableError: the runtime cannot be installed on this machine.
     """
-    n, noise = case.n, len(case.pixels) - case.n
+    n, noise, classes = case.n, len(case.pixels) - case.n, case.logits.shape[1]
     try:
-        result = run_in_runtime(name, model, case.pixels)
+        result = run_in_runtime(name, model, case.pixels, num_classes=classes)
     except RuntimeUnavailableError:
         raise
     except ModelError as error:
         try:
-            run_in_runtime(name, model, case.pixels[:3], (1,))
+            run_in_runtime(name, model, case.pixels[:3], (1,), num_classes=classes)
             loads = True
         except ModelError:
             loads = False

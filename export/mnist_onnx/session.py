@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_jax._utils import atomic_io
-from mnist_jax.config.networks import CLASSES
 from mnist_jax.errors import ModelError, RuntimeUnavailableError
 from mnist_onnx.graph_limits import check_graph
 
@@ -108,7 +107,12 @@ def metadata_of_model(model: "ModelProto") -> dict[str, str]:
 
 
 def run(
-    session: Any, feed: dict[str, np.ndarray], outputs: list[str] | None, name: str = "the model"
+    session: Any,
+    feed: dict[str, np.ndarray],
+    outputs: list[str] | None,
+    name: str = "the model",
+    *,
+    num_classes: int = 10,
 ) -> list[np.ndarray]:
     """Runs a session on one batch and checks the shape and dtype of its outputs.
 
@@ -117,9 +121,10 @@ def run(
         feed: the inputs by name, each `[batch, ...]`.
         outputs: the names of the outputs to compute; None for all of the graph's.
         name: what to call the file in an error message.
+        num_classes: the number of classes that the file must have.
 
     Returns:
-        The outputs, each float32 `[batch, 10]`.
+        The outputs, each float32 `[batch, classes]`.
 
     Raises:
         ModelError: the graph fails, or an output has another type, shape or dtype.
@@ -132,9 +137,9 @@ def run(
     for array in results:
         if not isinstance(array, np.ndarray):
             raise ModelError(f"{name} must output an array; got {type(array).__name__}")
-        if array.shape != (count, CLASSES) or array.dtype != np.float32:
+        if array.shape != (count, num_classes) or array.dtype != np.float32:
             raise ModelError(
-                f"{name} must output float32 [{count}, {CLASSES}]; got {array.dtype} {list(array.shape)}"
+                f"{name} must output float32 [{count}, {num_classes}]; got {array.dtype} {list(array.shape)}"
             )
     return results
 
@@ -177,7 +182,7 @@ def check_probabilities(outputs: np.ndarray, kind: str, name: str = "the model")
     """Checks that an array can be the output of a softmax or a sigmoid, with a tolerance for 8-bit rounding.
 
     Args:
-        outputs: float `[batch, 10]`.
+        outputs: float `[batch, classes]`.
         kind: `softmax` or `sigmoid`.
         name: what to call the file in an error message.
 
@@ -190,9 +195,7 @@ def check_probabilities(outputs: np.ndarray, kind: str, name: str = "the model")
     sums = outputs.sum(axis=-1)
     if kind == "softmax" and (np.abs(sums - 1) > 10 * ROUNDING).any():
         furthest = sums[np.abs(sums - 1).argmax()]
-        raise ModelError(
-            f"{name} must output ten probabilities that add up to 1, as it says; got {furthest:g}"
-        )
+        raise ModelError(f"{name} must output probabilities that add up to 1, as it says; got {furthest:g}")
 
 
 def _one_line(error: Exception) -> str:
@@ -203,11 +206,11 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
     """The `softmax` or `sigmoid` of logits.
 
     Args:
-        logits: float32 `[batch, 10]`.
+        logits: float32 `[batch, classes]`.
         kind: `softmax` or `sigmoid`.
 
     Returns:
-        float32 `[batch, 10]`.
+        float32 `[batch, classes]`.
     """
     if kind == "sigmoid":
         return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)  # unlike 1 / (1 + exp(-x)): no overflow

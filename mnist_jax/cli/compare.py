@@ -41,7 +41,10 @@ def compare(
     from mnist_jax.report.report import answers
 
     networks = [loading.load_params(folder, run) for folder, run in zip(run_dirs, runs, strict=True)]
-    scores = [results.read(folder, params) for folder, params in zip(run_dirs, networks, strict=True)]
+    scores = [
+        results.read(folder, params, run.config.model.num_classes)
+        for folder, params, run in zip(run_dirs, networks, runs, strict=True)
+    ]
     data = loading.load_dataset_of(runs[0], data_dir)
     members = []
     columns = zip(run_dirs, _names(run_dirs), runs, networks, scores, strict=True)

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from mnist_jax.config.deformation import Deformation
-from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.training import check_fraction
-from mnist_jax.config.validation import Option, check_choice
+from mnist_jax.config.validation import check_choice, parse_pairs
 from mnist_jax.data import folders
 from mnist_jax.data.registry import DATASETS
 from mnist_jax.errors import RunError, SpecError
@@ -154,21 +153,6 @@ def page(path: Path) -> Path:
     return path
 
 
-def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:
-    """Parses an optimizer, such as `sgd:momentum=0.9,nesterov=true`, or a schedule.
-
-    Args:
-        kind: the class to create.
-        text: the option's value.
-
-    Raises:
-        SpecError: the text or a value is invalid.
-    """
-    name, colon, rest = text.partition(":")
-    form = f"{kind.__name__.lower()} must be a name, or NAME:OPTION=VALUE,OPTION=VALUE"
-    return kind(name, _pairs(rest, form, text) if colon else {})
-
-
 def deformation(text: str) -> Deformation:
     """Parses a deformation, such as `rotate=15,elastic_alpha=34`; `none` changes nothing.
 
@@ -177,27 +161,7 @@ def deformation(text: str) -> Deformation:
     """
     known = [field.name for field in fields(Deformation)]
     form = f"deformation must be none, or NAME=VALUE,NAME=VALUE with names among {', '.join(known)}"
-    amounts: dict[str, Any] = {} if text == "none" else _pairs(text, form, text)
+    amounts: dict[str, Any] = {} if text == "none" else parse_pairs(text, form, text)
     if not set(amounts) <= set(known):
         raise SpecError(f"{form}; got {text!r}")
     return Deformation(**amounts)
-
-
-def _pairs(text: str, form: str, whole: str) -> dict[str, Option | str]:
-    """Parses `momentum=0.9,nesterov=true`; `form` says what must hold of `whole`, for the message."""
-    pairs = [pair.split("=") for pair in text.split(",")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise SpecError(f"{form}; got {whole!r}")
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise SpecError(f"each option must be given only once; got {whole!r}")
-    return {name: _value(value) for name, value in pairs}
-
-
-def _value(text: str) -> Option | str:
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return tuple(map(float, text.split("/"))) if "/" in text else float(text)
-    except ValueError:
-        return text  # the option's own check rejects it, with its name

@@ -65,7 +65,7 @@ def write(folder: Path, run: directory.Run, data: "Dataset", out: Path) -> None:
     from mnist_jax.runs.loading import load_params
 
     params = load_params(folder, run)
-    scores = results.read(folder, params)
+    scores = results.read(folder, params, run.config.model.num_classes)
     model = folder / directory.MODEL
     if not model.is_file():
         raise RunError(f"{folder} must hold the run's {directory.MODEL}; it does not exist")
@@ -101,11 +101,7 @@ def command(run: directory.Run, epochs: int) -> str:
     """
     recipe = PRESETS.get(run.preset)
     stopped = epochs != run.config.epochs
-    if (
-        recipe is None
-        or recipe.config.model != run.config.model
-        or (stopped and run.config.schedule.follows_run)
-    ):
+    if recipe is None or recipe.config.model != run.config.model or (stopped and run.config.follows_run):
         return ""
     run = replace(run, config=replace(run.config, epochs=epochs))
     keys = [] if run.prng_impl == directory.PRNG_IMPLS[0] else [f"JAX_DEFAULT_PRNG_IMPL={run.prng_impl}"]

@@ -10,7 +10,7 @@ import typer
 
 from mnist_jax._utils.process_setup import default_prng_impl, start_jax, start_matplotlib
 from mnist_jax.cli import console, options, progress, report
-from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
+from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, parse
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import Config, HyperParams, check_fraction, check_hyperparams
 from mnist_jax.config.validation import check_positive_int
@@ -120,8 +120,8 @@ def train(
             recipe.config,
             epochs=epochs,
             batch_size=batch_size,
-            optimizer=None if optimizer is None else options.parse(Optimizer, optimizer),
-            schedule=None if schedule is None else options.parse(Schedule, schedule),
+            optimizer=None if optimizer is None else parse(Optimizer, optimizer),
+            schedule=None if schedule is None else parse(Schedule, schedule),
             clip_norm=clip_norm,
             ema_decay=ema_decay,
             dtype=dtype,
@@ -218,7 +218,7 @@ def _check_unfinished(
     scored = start.state is not None and results.is_scored(folder, done, start.state.eval_params)
     if done > run.config.epochs or (done == run.config.epochs and scored):
         hint = f"--epochs {done + 1} or more trains on"
-        if run.config.schedule.follows_run:
+        if run.config.follows_run:
             hint = f"its {run.config.schedule} schedule spans them; start a new run for more"
         page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
         raise RunError(f"{folder} has done all its epochs ({done}); {hint}{page}")
@@ -228,7 +228,7 @@ def _with_epochs(run: directory.Run, epochs: int | None) -> directory.Run:
     """Returns the run with another number of epochs, if one is given."""
     if epochs is None or epochs == run.config.epochs:
         return run
-    if run.config.schedule.follows_run:
+    if run.config.follows_run:
         raise SpecError(
             f"--epochs must stay {run.config.epochs}, which the run's {run.config.schedule} schedule spans; "
             f"got {epochs}; start a new run for more"

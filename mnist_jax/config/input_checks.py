@@ -1,18 +1,18 @@
 """Validation of the arguments of public functions: types, shapes, dtypes, ranges. Imports NumPy, not JAX."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mnist_jax._utils.nested_dicts import flatten_dict
-from mnist_jax.config.networks import CLASSES, IMAGE_SHAPE, PIXELS, Network, Spec
+from mnist_jax.config.networks import IMAGE_SHAPE, MAX_CLASSES, PIXELS, Network, Spec
 from mnist_jax.config.training import Config
 from mnist_jax.config.validation import MAX_LABEL_LENGTH, is_label
 from mnist_jax.errors import InputError, SpecError
 
-LABELS = f"{CLASSES} names, all different, printable, of at most {MAX_LABEL_LENGTH} characters"
+LABELS = f"names, all different, printable, of at most {MAX_LABEL_LENGTH} characters"
 
 
 def check_spec(spec: Any) -> None:
@@ -55,9 +55,9 @@ def check_params(spec: Spec, params: Any) -> None:
 
 
 def are_labels(value: Any) -> bool:
-    """Whether `value` is a sequence of ten different class names, each a printable string."""
-    named = isinstance(value, Sequence) and len(value) == CLASSES and all(map(is_label, value))
-    return named and len(set(value)) == CLASSES
+    """Whether `value` is a sequence of 2 to 1,000 different class names, each a printable string."""
+    named = isinstance(value, list | tuple) and 2 <= len(value) <= MAX_CLASSES and all(map(is_label, value))
+    return named and len(set(value)) == len(value)
 
 
 def as_array(name: str, value: Any, expected: str = "an array") -> Any:
@@ -165,13 +165,16 @@ def check_range(name: str, numbers: Any) -> None:
         raise InputError(f"{name} must lie in 0..1; got {low:g}..{high:g}")
 
 
-def as_labels(labels: Any, count: int | None = None, name: str = "labels") -> Any:
-    """Return labels as an array (see `as_array`) of integers in 0..9; traced labels may have any value.
+def as_labels(
+    labels: Any, count: int | None = None, name: str = "labels", *, num_classes: int = MAX_CLASSES
+) -> Any:
+    """Return labels as an array (see `as_array`) of class indices; traced labels may have any value.
 
     Args:
         labels: any array.
         count: expected number of labels, or None for any.
         name: name of the argument in error messages.
+        num_classes: number of classes; labels are 0 to `num_classes - 1`.
 
     Returns:
         The labels, `[count]`, of any integer dtype.
@@ -188,14 +191,15 @@ def as_labels(labels: Any, count: int | None = None, name: str = "labels") -> An
     if not isinstance(labels.dtype, np.dtype) or not np.issubdtype(labels.dtype, np.integer):
         real = isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "fb"
         hint = f"; if they are whole numbers, pass {name}.astype(np.int32)" if real else ""
-        raise InputError(f"{name} must be integers from 0 to {CLASSES - 1}; got {labels.dtype}{hint}")
+        raise InputError(f"{name} must be integers from 0 to {num_classes - 1}; got {labels.dtype}{hint}")
     low, high = extremes(labels)
-    if not (low >= 0 and high < CLASSES):
-        raise InputError(f"{name} must lie in 0..{CLASSES - 1}; got {int(low)}..{int(high)}")
+    if not (low >= 0 and high < num_classes):
+        hint = f"; for more classes: num_classes={int(high) + 1}" if 0 <= low < high < MAX_CLASSES else ""
+        raise InputError(f"{name} must lie in 0..{num_classes - 1}; got {int(low)}..{int(high)}{hint}")
     return labels
 
 
-def as_examples(examples: Any) -> tuple[Any, Any]:
+def as_examples(examples: Any, *, num_classes: int = MAX_CLASSES) -> tuple[Any, Any]:
     """Return the `images` and `labels` of an object, checked by `as_images` and `as_labels`.
 
     Raises:
@@ -209,7 +213,7 @@ def as_examples(examples: Any) -> tuple[Any, Any]:
             f"examples must have images and labels, as Examples has; got {type(examples).__name__}{hint}"
         )
     images = as_images(examples.images)
-    labels = as_labels(examples.labels, images.shape[0])
+    labels = as_labels(examples.labels, images.shape[0], num_classes=num_classes)
     if not images.shape[0]:
         raise InputError("examples must hold at least one image; got none")
     return images, labels
@@ -246,6 +250,6 @@ def _shape_hint(shape: tuple[int, ...]) -> str:
 
 
 def _label_shape_hint(shape: tuple[int, ...], name: str) -> str:
-    if len(shape) == 2 and shape[1] == CLASSES:
+    if len(shape) == 2 and shape[1] > 1:
         return f"; if they are one-hot, pass {name}.argmax(axis=1)"
     return f"; pass {name}[:, 0]" if len(shape) == 2 and shape[1] == 1 else ""

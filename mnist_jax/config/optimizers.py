@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mnist_jax._utils.frozen import set_fields
+from mnist_jax.config.functions import Function, as_function
 from mnist_jax.config.validation import (
     FLOAT32_TINY,
     Option,
@@ -15,6 +16,7 @@ from mnist_jax.config.validation import (
     check_float,
     check_options,
     check_positive_int,
+    parse_pairs,
     show,
 )
 from mnist_jax.errors import SpecError
@@ -152,3 +154,49 @@ class Schedule:
 
     def __str__(self) -> str:
         return show(self.name, SCHEDULES[self.name], self.options)
+
+
+def as_optimizer(value: Any) -> Optimizer | Function:
+    """Return an optimizer; takes text as the command line does, or a function of the learning rate.
+
+    Raises:
+        SpecError: if it is none of these, or the text is invalid.
+    """
+    if isinstance(value, Optimizer):
+        return value
+    if isinstance(value, str):
+        return parse(Optimizer, value)
+    if isinstance(value, tuple):  # as optax.GradientTransformation is, whose learning rate is fixed
+        raise SpecError(
+            "optimizer must be a function of the learning rate, such as optax.adam or "
+            f"lambda rate: optax.adam(rate, b1=0.8); got {type(value).__name__}"
+        )
+    return as_function("optimizer must be a name, an Optimizer or an optax function; it", value)
+
+
+def as_schedule(value: Any) -> Schedule | Function:
+    """Return a schedule; takes text as the command line does, or a function from step to learning rate.
+
+    Raises:
+        SpecError: if it is none of these, or the text is invalid.
+    """
+    if isinstance(value, Schedule):
+        return value
+    if isinstance(value, str):
+        return parse(Schedule, value)
+    return as_function("schedule must be a name, a Schedule or a function of the step; it", value)
+
+
+def parse[Named: (Optimizer, Schedule)](kind: type[Named], text: str) -> Named:
+    """Parse an optimizer, such as `sgd:momentum=0.9,nesterov=true`, or a schedule.
+
+    Args:
+        kind: the class to create.
+        text: the name, and options after a colon.
+
+    Raises:
+        SpecError: the text or a value is invalid.
+    """
+    name, colon, rest = text.partition(":")
+    form = f"{kind.__name__.lower()} must be a name, or NAME:OPTION=VALUE,OPTION=VALUE"
+    return kind(name, parse_pairs(rest, form, text) if colon else {})

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from mnist_jax.config.deformation import Deformation
+from mnist_jax.config.functions import Function
 from mnist_jax.config.networks import CNN, MLP, Dtype, Network
 from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.training import Config, HyperParams, default_hyperparams
@@ -26,7 +27,7 @@ class Preset(NamedTuple):
     claimed: float | None = None
     hyperparams: HyperParams = HyperParams()
 
-    def hyperparams_for(self, optimizer: Optimizer) -> HyperParams:
+    def hyperparams_for(self, optimizer: Optimizer | Function) -> HyperParams:
         """The recipe's hyperparameters, for any optimizer.
 
         Args:
@@ -36,7 +37,7 @@ class Preset(NamedTuple):
             The hyperparameters of the recipe. For another optimizer than the recipe's, learning rate and
             weight decay are that optimizer's defaults.
         """
-        if optimizer.name == self.config.optimizer.name:
+        if isinstance(optimizer, Optimizer) and optimizer.name == self.config.optimizer.name:
             return self.hyperparams
         return default_hyperparams(optimizer)._replace(label_smoothing=self.hyperparams.label_smoothing)
 

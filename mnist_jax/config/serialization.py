@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from mnist_jax.config.deformation import Deformation
-from mnist_jax.config.networks import CNN, MLP, Ensemble, Network, Spec
+from mnist_jax.config.functions import Function
+from mnist_jax.config.networks import CNN, DEFAULT_CLASSES, MLP, Ensemble, Network, Spec
 from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.training import Config, HyperParams, check_hyperparams
 from mnist_jax.errors import SpecError
@@ -13,9 +14,15 @@ from mnist_jax.errors import SpecError
 
 def to_json(config: Config) -> dict[str, Any]:
     """A config as plain values, ready for `json.dump`."""
-    values = asdict(config)
-    for name in ("optimizer", "schedule"):
-        values[name]["options"] = dict(values[name]["options"])
+    values = {**asdict(config), "model": network_to_json(config.model)}
+    for name in ("optimizer", "schedule", "loss"):
+        part = getattr(config, name)
+        if isinstance(part, Function):
+            values[name] = {"function": part.name}
+        elif part is not None:
+            values[name]["options"] = dict(values[name]["options"])
+    if config.loss is None:
+        del values["loss"]  # so that files without one stay as they were before it existed
     return values
 
 
@@ -25,17 +32,28 @@ def from_json(values: Mapping[str, Any]) -> Config:
     Raises:
         SpecError: if a field is missing, unknown or invalid.
     """
-    settings = _fields(Config, "config", values)
-    for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
-        settings[name] = kind(**_fields(kind, name, settings[name]))
+    settings = _fields(Config, "config", values, optional=("loss",))
+    for name, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("loss", Function)):
+        if isinstance(part := settings.get(name), Mapping) and set(part) == {"function"}:
+            settings[name] = Function(part["function"])
+        elif name in settings:
+            settings[name] = kind(**_fields(kind, name, part))
     if settings["deformation"] is not None:
         settings["deformation"] = Deformation(**_fields(Deformation, "deformation", settings["deformation"]))
     return Config(**settings | {"model": _single_from_json(settings["model"])})
 
 
 def network_to_json(spec: Spec) -> dict[str, Any]:
-    """A network spec as plain values, ready for `json.dump`."""
-    return asdict(spec)
+    """A network spec as plain values, ready for `json.dump`.
+
+    `num_classes` is left out where it is ten, so that files for digits stay as they were before it existed.
+    """
+    if isinstance(spec, Ensemble):
+        return {"members": [network_to_json(member) for member in spec.members]}
+    values = asdict(spec)
+    if spec.num_classes == DEFAULT_CLASSES:
+        del values["num_classes"]
+    return values
 
 
 def network_from_json(values: Any) -> Spec:
@@ -54,7 +72,7 @@ def network_from_json(values: Any) -> Spec:
 
 def _single_from_json(values: Any) -> Network:
     kind = CNN if isinstance(values, Mapping) and "channels" in values else MLP
-    network: Network = kind(**_fields(kind, "model", values))
+    network: Network = kind(**_fields(kind, "model", values, optional=("num_classes",)))
     return network
 
 
@@ -69,10 +87,10 @@ def hyperparams_from_json(values: Any) -> HyperParams:
     return hyperparams
 
 
-def _fields(kind: type, name: str, values: Any) -> dict[str, Any]:
+def _fields(kind: type, name: str, values: Any, optional: tuple[str, ...] = ()) -> dict[str, Any]:
     """`values` as keyword arguments for `kind`; raises a SpecError unless it has exactly the right keys."""
     expected = list(kind.__annotations__)
-    if not isinstance(values, Mapping) or set(values) != set(expected):
+    if not isinstance(values, Mapping) or set(expected) != {*values, *optional}:
         got = sorted(values) if isinstance(values, Mapping) else values
         raise SpecError(f"{name} must have the fields {', '.join(expected)}; got {got!r}")
     return dict(values)

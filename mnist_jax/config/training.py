@@ -4,13 +4,15 @@ A `Config` is frozen and hashable, so that it can be a static argument of `jax.j
 `jax.vmap` can sweep over are in `HyperParams`, a pytree of scalars.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
-from mnist_jax._utils.frozen import set_fields
+from mnist_jax._utils.frozen import converted, set_fields
 from mnist_jax.config.deformation import Deformation
+from mnist_jax.config.functions import Function, as_function
 from mnist_jax.config.networks import Dtype, Ensemble, Network
-from mnist_jax.config.optimizers import OPTIMIZERS, Optimizer, Schedule
+from mnist_jax.config.optimizers import OPTIMIZERS, Optimizer, Schedule, as_optimizer, as_schedule
 from mnist_jax.config.validation import (
     FLOAT32_MAX,
     FLOAT32_TINY,
@@ -21,6 +23,10 @@ from mnist_jax.config.validation import (
 from mnist_jax.errors import SpecError
 
 
+def _as_loss(value: Any) -> Function | None:
+    return None if value is None else as_function("loss", value)
+
+
 @dataclass(frozen=True)
 class Config:
     """The static settings of a training run.
@@ -29,8 +35,12 @@ class Config:
         model: network spec.
         epochs: number of passes over the training set.
         batch_size: examples per step. The last batch of an epoch may be smaller.
-        optimizer: optimizer with its options.
-        schedule: learning-rate schedule.
+        optimizer: an `Optimizer`; or as on the command line, such as `adam` or `sgd:momentum=0.9`; or a
+            function from a learning rate to an optax transformation, such as `optax.lion`.
+        schedule: a `Schedule`; or as on the command line, such as `cosine`; or a function from the step to
+            the learning rate, such as `optax.cosine_decay_schedule(1e-3, 1000)`.
+        loss: the loss of each example `[batch]`, a function of logits `[batch, classes]` and labels
+            `[batch]`; None for the cross-entropy of the network's output.
         clip_norm: maximum global norm of the gradients (Pascanu et al. 2013), or None for no clipping.
         ema_decay: decay, such as 0.999, of the exponential moving average of the parameters that is
             evaluated and exported (Polyak and Juditsky 1992), or None to use the parameters themselves.
@@ -47,22 +57,25 @@ class Config:
 
     Examples:
         >>> from mnist_jax import CNN, Config
-        >>> config = Config(CNN((8, 24)), epochs=3, batch_size=128)
-        >>> config.epochs, config.dtype, str(config.optimizer)
-        (3, 'float32', 'adam')
+        >>> config = Config(CNN((8, 24)), epochs=3, batch_size=128, optimizer="sgd:momentum=0.9")
+        >>> config.epochs, config.dtype, str(config.optimizer), str(config.schedule)
+        (3, 'float32', 'sgd:momentum=0.9', 'constant')
     """
 
     model: Network
     epochs: int = 10
     batch_size: int = 32
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
+    optimizer: converted[str | Callable[..., Any], Optimizer | Function] = converted(
+        Optimizer(), as_optimizer
+    )
+    schedule: converted[str | Callable[..., Any], Schedule | Function] = converted(Schedule(), as_schedule)
     clip_norm: float | None = None
     ema_decay: float | None = None
     dtype: Dtype = "float32"
     dropout: float = 0.0
     deformation: Deformation | None = None
     fgsm_epsilon: float = 0.0
+    loss: converted[Callable[..., Any] | None, Function | None] = converted(None, _as_loss)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Network):
@@ -75,9 +88,6 @@ class Config:
             dropout=check_float("dropout", self.dropout, 0, 1),
             fgsm_epsilon=check_float("fgsm_epsilon", self.fgsm_epsilon, 0, 1),
         )
-        for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
-            if not isinstance(getattr(self, name), kind):
-                raise SpecError(f"{name} must be of type {kind.__name__}; got {getattr(self, name)!r}")
         check_choice("dtype", self.dtype, get_args(Dtype))
         if not isinstance(self.deformation, Deformation | None):
             raise SpecError(f"deformation must be a Deformation or None; got {self.deformation!r}")
@@ -87,6 +97,11 @@ class Config:
         if self.ema_decay is not None:
             ema_decay = check_float("EMA decay", self.ema_decay, 0, 1, open_low=True)
             set_fields(self, ema_decay=ema_decay)
+
+    @property
+    def follows_run(self) -> bool:
+        """Whether the learning rate at a step depends on the length of the run."""
+        return isinstance(self.schedule, Schedule) and self.schedule.follows_run
 
 
 class HyperParams(NamedTuple):
@@ -108,21 +123,21 @@ class HyperParams(NamedTuple):
     label_smoothing: Any = 0.0
 
 
-def default_hyperparams(optimizer: Optimizer) -> HyperParams:
+def default_hyperparams(optimizer: Optimizer | Function) -> HyperParams:
     """The default hyperparameters of an optimizer.
 
     Args:
         optimizer: an optimizer; its options make no difference.
 
     Returns:
-        Its default learning rate and weight decay, without label smoothing.
+        Its default learning rate and weight decay, without label smoothing; those of Adam for a function.
 
     Examples:
         >>> from mnist_jax import Optimizer, default_hyperparams
         >>> default_hyperparams(Optimizer("lion"))
         HyperParams(learning_rate=0.0001, weight_decay=0.001, label_smoothing=0.0)
     """
-    recipe = OPTIMIZERS[optimizer.name]
+    recipe = OPTIMIZERS[optimizer.name if isinstance(optimizer, Optimizer) else "adam"]
     return HyperParams(recipe.learning_rate, recipe.weight_decay)
 
 
@@ -137,6 +152,26 @@ def check_hyperparams(hyperparams: HyperParams) -> None:
     check_float("learning rate", hyperparams.learning_rate, FLOAT32_TINY, FLOAT32_MAX, open_low=True)
     check_float("weight decay", hyperparams.weight_decay, 0, FLOAT32_MAX)
     check_float("label smoothing", hyperparams.label_smoothing, 0, 1)
+
+
+def check_effective(config: Config, hyperparams: HyperParams) -> None:
+    """Check that no hyperparameter of a single run would be without effect.
+
+    Raises:
+        SpecError: if the schedule is a function and the learning rate is not the default, or if there is
+            label smoothing and the loss is a function.
+    """
+    defaults = default_hyperparams(config.optimizer).learning_rate, HyperParams().learning_rate
+    if isinstance(config.schedule, Function) and hyperparams.learning_rate not in defaults:
+        raise SpecError(
+            f"learning_rate must be left out where a function, {config.schedule}, gives it; "
+            f"got {hyperparams.learning_rate:g}"
+        )
+    if config.loss is not None and hyperparams.label_smoothing:
+        raise SpecError(
+            f"label_smoothing must be 0 where the loss is a function, {config.loss}; "
+            f"got {hyperparams.label_smoothing:g}"
+        )
 
 
 def check_fraction(value: Any) -> None:

@@ -151,3 +151,35 @@ def number(value: float) -> str:
     """The shortest decimal form that converts back to the same float."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
+
+
+def parse_pairs(text: str, form: str, whole: str) -> dict[str, Option | str]:
+    """Parse options such as `momentum=0.9,nesterov=true`.
+
+    Args:
+        text: the options.
+        form: what must hold, for the error message.
+        whole: the text that they are part of, for the error message.
+
+    Returns:
+        Each option's value: a flag, a number, a tuple of numbers, or else the text.
+
+    Raises:
+        SpecError: if it has another form, or an option is given twice.
+    """
+    pairs = [pair.split("=") for pair in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise SpecError(f"{form}; got {whole!r}")
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise SpecError(f"each option must be given only once; got {whole!r}")
+    return {name: _parsed(value) for name, value in pairs}
+
+
+def _parsed(text: str) -> Option | str:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return tuple(map(float, text.split("/"))) if "/" in text else float(text)
+    except ValueError:
+        return text  # the option's own check rejects it, with its name

@@ -60,7 +60,7 @@ class Examples(_Labeled):
 
     Attributes:
         images: `[batch, 28, 28]`, uint8 0..255 or float32 0..1, white on black.
-        labels: `[batch]`, any integer dtype, 0 to 9.
+        labels: `[batch]`, any integer dtype, from 0.
 
     Examples:
         >>> import numpy as np

@@ -115,12 +115,10 @@ DATASETS = (*SOURCES, "digits")
 
 
 def classes(dataset: str) -> tuple[str, ...]:
-    """The names of a data set's ten classes.
-
-    Args:
-        dataset: name of a data set.
-
-    Returns:
-        The names; the digits for an unknown data set.
-    """
+    """The names of the ten classes of a data set of `DATASETS`."""
     return SOURCES[dataset].classes if dataset in SOURCES else DIGITS
+
+
+def numbered(num_classes: int) -> tuple[str, ...]:
+    """Names for classes that have none: their numbers, from 0."""
+    return tuple(map(str, range(num_classes)))

@@ -1,17 +1,18 @@
 """Evaluation of a network on every example of a data set, for any batch size."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Int32
 
-from mnist_jax.config.input_checks import as_examples
+from mnist_jax.config.input_checks import as_examples, check_spec
 from mnist_jax.config.networks import Spec
 from mnist_jax.config.pixel_checks import check_pixels
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
-from mnist_jax.evaluation.metrics import confusion_matrix, cross_entropy
+from mnist_jax.evaluation.metrics import confusion_matrix, cross_entropy, own_loss
 from mnist_jax.nn.model import apply
 from mnist_jax.types import Array, Confusion, Params, Scalar
 
@@ -22,7 +23,7 @@ class Evaluation(NamedTuple):
     Attributes:
         loss: mean cross-entropy in nats, float32.
         accuracy: fraction of correct predictions, float32.
-        confusion: confusion matrix, int32 `[10, 10]`; rows are true classes, columns predicted ones.
+        confusion: int32 `[classes, classes]`; rows are true classes, columns predicted ones.
         n: number of examples, int32.
 
     Examples:
@@ -41,7 +42,12 @@ class Evaluation(NamedTuple):
 
 @jax.transfer_guard("allow")  # these transfers are intended, even if the caller forbids implicit ones
 def evaluate(
-    spec: Spec, params: Params, examples: Examples | TestSet, *, batch_size: int = 1000
+    spec: Spec,
+    params: Params,
+    examples: Examples | TestSet,
+    *,
+    batch_size: int = 1000,
+    loss: Callable[..., Any] | None = None,
 ) -> Evaluation:
     """Evaluate a network on every example; the last batch is padded, and the padding is not counted.
 
@@ -50,6 +56,7 @@ def evaluate(
         params: its parameters.
         examples: images and labels, at least one.
         batch_size: examples per batch; affects speed and memory only.
+        loss: as in `Config`; None for the cross-entropy.
 
     Returns:
         Loss, accuracy, confusion matrix and number of examples.
@@ -68,7 +75,8 @@ def evaluate(
         >>> int(result.n), result.confusion.shape
         (297, (10, 10))
     """
-    images, labels = as_examples(examples)
+    check_spec(spec)
+    images, labels = as_examples(examples, num_classes=spec.num_classes)
     check_pixels(images)
     count = labels.shape[0]
     batch_size = min(check_positive_int("batch size", batch_size), count)
@@ -77,18 +85,24 @@ def evaluate(
     images, labels = jnp.asarray(images), jnp.asarray(labels)
 
     def add(sums: tuple[jax.Array, Confusion], rows: jax.Array) -> tuple[tuple[jax.Array, Confusion], None]:
-        loss, confusion = sums
+        total, confusion = sums
         valid = rows < count
         rows = jnp.minimum(rows, count - 1)
         logits = apply(spec, params, images[rows])
-        losses = cross_entropy(spec.output, logits, labels[rows])
-        matrix = confusion_matrix(logits.argmax(axis=-1), labels[rows], valid.astype(jnp.int32))
-        return (loss + jnp.where(valid, losses, 0).sum(), confusion + matrix), None
+        losses = (
+            cross_entropy(spec.output, logits, labels[rows])
+            if loss is None
+            else own_loss(loss, logits, labels[rows])
+        )
+        matrix = confusion_matrix(
+            logits.argmax(axis=-1), labels[rows], valid.astype(jnp.int32), num_classes=spec.num_classes
+        )
+        return (total + jnp.where(valid, losses, 0).sum(), confusion + matrix), None
 
-    start = (jnp.zeros((), jnp.float32), jnp.zeros((10, 10), jnp.int32))
-    (loss, confusion), _ = jax.lax.scan(add, start, rows)
+    start = (jnp.zeros((), jnp.float32), jnp.zeros((spec.num_classes,) * 2, jnp.int32))
+    (total, confusion), _ = jax.lax.scan(add, start, rows)
     return Evaluation(
-        loss=loss / count,
+        loss=total / count,
         accuracy=jnp.trace(confusion).astype(jnp.float32) / count,
         confusion=confusion,
         n=confusion.sum(dtype=jnp.int32),
@@ -96,4 +110,4 @@ def evaluate(
 
 
 # One jitted function for all callers, so that they share its compiled programs.
-evaluate_jit = jax.jit(evaluate, static_argnums=0, static_argnames="batch_size")
+evaluate_jit = jax.jit(evaluate, static_argnums=0, static_argnames=("batch_size", "loss"))

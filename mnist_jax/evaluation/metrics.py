@@ -1,5 +1,6 @@
 """Loss and metrics as pure functions of arrays."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -7,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Float32, Int32
 
 from mnist_jax.config.input_checks import as_array, as_labels, check_range
-from mnist_jax.config.networks import CLASSES, Output
+from mnist_jax.config.networks import DEFAULT_CLASSES, Output
 from mnist_jax.config.validation import check_choice, check_positive_int
 from mnist_jax.errors import InputError
 from mnist_jax.types import AnyArray, Array, Confusion, Labels, Logits, Scalar
 
 
 class ClassScores(NamedTuple):
-    """Scores of each class, float32 `[10]`; 0 where they are undefined, as in scikit-learn.
+    """Scores of each class, float32 `[classes]`; 0 where they are undefined, as in scikit-learn.
 
     Attributes:
         precision: fraction of the predictions of a class that are correct.
@@ -22,9 +23,9 @@ class ClassScores(NamedTuple):
         f1: harmonic mean of precision and recall.
     """
 
-    precision: Float32[Array, "10"]
-    recall: Float32[Array, "10"]
-    f1: Float32[Array, "10"]
+    precision: Float32[Array, "classes"]
+    recall: Float32[Array, "classes"]
+    f1: Float32[Array, "classes"]
 
 
 class Calibration(NamedTuple):
@@ -49,12 +50,12 @@ def cross_entropy(
 ) -> Float32[Array, "batch"]:
     """Compute the cross-entropy of each example, in nats.
 
-    With `sigmoid`, the ten outputs are divided by their sum first, as in Keras's sparse categorical
+    With `sigmoid`, the outputs are divided by their sum first, as in Keras's sparse categorical
     cross-entropy; here in log space, where saturated sigmoids lose no precision.
 
     Args:
         output: `softmax` or `sigmoid`.
-        logits: `[batch, 10]`.
+        logits: `[batch, classes]`.
         labels: `[batch]`.
         label_smoothing: fraction of the target that is spread over all classes.
 
@@ -74,17 +75,36 @@ def cross_entropy(
     """
     check_choice("output", output, get_args(Output))
     logits = _rows("logits", logits)
-    labels = as_labels(labels, logits.shape[0])
+    labels = as_labels(labels, logits.shape[0], num_classes=logits.shape[1])
     scores = jax.nn.log_sigmoid(logits) if output == "sigmoid" else logits
     log_probabilities = jax.nn.log_softmax(scores)
     # Not take_along_axis: its gradient is a scatter, which is slow on every device.
-    one_hot = jnp.asarray(labels, jnp.int32)[:, None] == jnp.arange(CLASSES, dtype=jnp.int32)[None]
+    one_hot = jnp.asarray(labels, jnp.int32)[:, None] == jnp.arange(logits.shape[1], dtype=jnp.int32)[None]
     true = jnp.where(one_hot, log_probabilities, 0).sum(axis=-1)
     return -((1 - label_smoothing) * true + label_smoothing * log_probabilities.mean(axis=-1))
 
 
+def own_loss(loss: Callable[..., Any], logits: Logits, labels: Labels) -> Float32[Array, "batch"]:
+    """Compute the loss of each example by a function of logits and labels.
+
+    Raises:
+        InputError: if it does not return one float per example.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        losses = loss(logits, jnp.asarray(labels, jnp.int32))
+    shape = getattr(losses, "shape", None)
+    if shape != (len(logits),) or not jnp.issubdtype(losses.dtype, jnp.floating):
+        got = type(losses).__name__ if shape is None else f"{losses.dtype} {list(shape)}"
+        raise InputError(f"a loss function must return one float per example, [{len(logits)}]; got {got}")
+    return jnp.asarray(losses, jnp.float32)
+
+
 def confusion_matrix(
-    predicted: Labels, labels: Labels, weights: Int32[Array, "batch"] | None = None
+    predicted: Labels,
+    labels: Labels,
+    weights: Int32[Array, "batch"] | None = None,
+    *,
+    num_classes: int = DEFAULT_CLASSES,
 ) -> Confusion:
     """Count examples by true and predicted class.
 
@@ -92,9 +112,10 @@ def confusion_matrix(
         predicted: predicted classes, `[batch]`.
         labels: true classes, `[batch]`.
         weights: weight of each example, int32 `[batch]`; 0 excludes it. None for 1.
+        num_classes: number of classes.
 
     Returns:
-        Counts, int32 `[10, 10]`; rows are true classes, columns predicted ones.
+        Counts, int32 `[classes, classes]`; rows are true classes, columns predicted ones.
 
     Raises:
         InputError: if shapes or dtypes do not match; or, except during tracing, if a class is out of range.
@@ -106,27 +127,27 @@ def confusion_matrix(
         Array([[1, 1],
                [0, 1]], dtype=int32)
     """
-    labels = as_labels(labels)
-    predicted = as_labels(predicted, labels.shape[0], "predicted")
+    labels = as_labels(labels, num_classes=num_classes)
+    predicted = as_labels(predicted, labels.shape[0], "predicted", num_classes=num_classes)
     counts = jnp.ones(labels.shape, jnp.int32) if weights is None else as_array("weights", weights)
     if counts.shape != labels.shape or not jnp.issubdtype(counts.dtype, jnp.integer):
         got = f"{counts.dtype} {list(counts.shape)}"
         raise InputError(f"weights must be integers, one for each of {labels.shape[0]:,} labels; got {got}")
     cells = jnp.asarray(labels, jnp.int32), jnp.asarray(predicted, jnp.int32)
-    return jnp.zeros((CLASSES, CLASSES), jnp.int32).at[cells].add(counts)
+    return jnp.zeros((num_classes, num_classes), jnp.int32).at[cells].add(counts)
 
 
 def class_scores(confusion: Confusion) -> ClassScores:
     """Compute precision, recall and F1 score of each class.
 
     Args:
-        confusion: confusion matrix, integers `[10, 10]`.
+        confusion: confusion matrix, integers `[classes, classes]`.
 
     Returns:
-        The scores, float32 `[10]` each.
+        The scores, float32 `[classes]` each.
 
     Raises:
-        InputError: if it is not an integer array of shape `[10, 10]`.
+        InputError: if it is not a square array of integers.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -137,9 +158,9 @@ def class_scores(confusion: Confusion) -> ClassScores:
     """
     confusion = as_array("confusion", confusion)
     integers = jnp.issubdtype(confusion.dtype, jnp.integer)
-    if confusion.shape != (CLASSES, CLASSES) or not integers:
+    if confusion.shape != confusion.shape[:1] * 2 or not integers:
         got = f"{confusion.dtype} {list(confusion.shape)}"
-        raise InputError(f"confusion must be integer counts [{CLASSES}, {CLASSES}]; got {got}")
+        raise InputError(f"confusion must be integer counts [classes, classes]; got {got}")
     counts = jnp.asarray(confusion, jnp.float32)
     hits, predicted, actual = jnp.diagonal(counts), counts.sum(axis=0), counts.sum(axis=1)
     return ClassScores(
@@ -150,12 +171,12 @@ def class_scores(confusion: Confusion) -> ClassScores:
 
 
 def calibration(
-    probabilities: Float32[AnyArray, "batch 10"], labels: Labels, *, bins: int = 10
+    probabilities: Float32[AnyArray, "batch classes"], labels: Labels, *, bins: int = 10
 ) -> Calibration:
     """Compare confidence, the largest probability of a prediction, with accuracy.
 
     Args:
-        probabilities: `[batch, 10]`, in 0..1.
+        probabilities: `[batch, classes]`, in 0..1.
         labels: `[batch]`.
         bins: number of bins; a bin includes its upper bound, not its lower one.
 
@@ -175,7 +196,8 @@ def calibration(
         0.25
     """
     probabilities = _rows("probabilities", probabilities)
-    labels = jnp.asarray(as_labels(labels, probabilities.shape[0]), jnp.int32)
+    labels = as_labels(labels, probabilities.shape[0], num_classes=probabilities.shape[1])
+    labels = jnp.asarray(labels, jnp.int32)
     check_range("probabilities", probabilities)
     bins = check_positive_int("bins", bins)
     if not labels.shape[0]:
@@ -195,10 +217,10 @@ def calibration(
 
 
 def _rows(name: str, numbers: Any) -> Array:
-    """Return `numbers` as an array of floats `[batch, 10]`, or raise an InputError."""
+    """Return `numbers` as an array of floats `[batch, classes]`, or raise an InputError."""
     numbers = as_array(name, numbers)
     real = jnp.issubdtype(numbers.dtype, jnp.floating)
-    if len(numbers.shape) != 2 or numbers.shape[1] != CLASSES or not real:
+    if len(numbers.shape) != 2 or numbers.shape[1] < 2 or not real:
         got = f"{numbers.dtype} {list(numbers.shape)}"
-        raise InputError(f"{name} must be floats [batch, {CLASSES}]; got {got}")
+        raise InputError(f"{name} must be floats [batch, classes]; got {got}")
     return jnp.asarray(numbers)

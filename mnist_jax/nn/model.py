@@ -15,11 +15,9 @@ from jaxtyping import Float32, UInt8
 
 from mnist_jax.config.input_checks import as_images, check_params, check_spec
 from mnist_jax.config.networks import (
-    CLASSES,
     CNN,
     IMAGE_SHAPE,
     PIXEL_SCALE,
-    Activation,
     Dtype,
     Ensemble,
     KernelInit,
@@ -37,11 +35,21 @@ from mnist_jax.nn.keys import check_key
 from mnist_jax.nn.matmul import dot_general
 from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
 
-_ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "sigmoid": nn.sigmoid,
     "tanh": nn.tanh,
     "gelu": nn.gelu,
+    "gelu_exact": functools.partial(nn.gelu, approximate=False),
+    "elu": nn.elu,
+    "selu": nn.selu,
+    "silu": nn.silu,
+    "swish": nn.silu,
+    "leaky_relu": nn.leaky_relu,
+    "softplus": nn.softplus,
+    "hard_sigmoid": nn.hard_sigmoid,
+    "hard_swish": nn.hard_swish,
+    "mish": jax.nn.mish,
 }
 _INITIALIZERS: dict[KernelInit, nn.initializers.Initializer] = {
     "glorot_uniform": nn.initializers.glorot_uniform(),
@@ -51,7 +59,7 @@ _HIDDEN = "hidden", "layers"  # Flax collection and name of the sown outputs of 
 
 
 class _Network(nn.Module):
-    """An MLP or a CNN: pixels `[batch, 28, 28]` in 0..1 to logits `[batch, 10]`."""
+    """An MLP or a CNN: pixels `[batch, 28, 28]` in 0..1 to logits `[batch, classes]`."""
 
     spec: Network
     dtype: Dtype = "float32"
@@ -78,7 +86,7 @@ class _Network(nn.Module):
             hidden = _ACTIVATIONS[activation](dense(width)(hidden))
             self.sow(*_HIDDEN, hidden)
             hidden = drop(hidden)
-        return dense(CLASSES)(hidden).astype(jnp.float32)
+        return dense(spec.num_classes)(hidden).astype(jnp.float32)
 
 
 class _Ensemble(nn.Module):
@@ -172,7 +180,7 @@ def apply(
         key: a single typed key for dropout; required if `dropout` is above 0.
 
     Returns:
-        Logits `[batch, 10]`, float32 for either dtype.
+        Logits `[batch, classes]`, float32 for either dtype.
 
     Raises:
         InputError: if the shape or dtype of the images is wrong.
@@ -238,12 +246,12 @@ def to_unit_range(
 
 
 def probabilities(output: Output, logits: Logits) -> Logits:
-    """Convert logits to probabilities by softmax, or by ten sigmoids, which need not sum to one."""
+    """Convert logits to probabilities by softmax, or by sigmoids, which need not sum to one."""
     return nn.softmax(logits) if output == "softmax" else nn.sigmoid(logits)
 
 
 def predict(spec: Spec, params: Params, images: Images) -> Logits:
-    """Compute class probabilities `[batch, 10]`; the predicted class is their argmax.
+    """Compute class probabilities `[batch, classes]`; the predicted class is their argmax.
 
     Args:
         spec: network spec.
@@ -251,7 +259,7 @@ def predict(spec: Spec, params: Params, images: Images) -> Logits:
         images: `[batch, 28, 28]`, uint8 0..255 or float32 0..1.
 
     Returns:
-        Probabilities, float32: softmax, or ten independent sigmoids if `spec.output` is `sigmoid`.
+        Probabilities, float32: softmax, or independent sigmoids if `spec.output` is `sigmoid`.
 
     Raises:
         InputError: as `apply`; or, except during tracing, if a float32 pixel is outside 0..1.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mnist_jax.config.input_checks import as_real
-from mnist_jax.config.networks import CLASSES
-from mnist_jax.data.registry import DIGITS
+from mnist_jax.data.registry import numbered
 from mnist_jax.errors import InputError
-from mnist_jax.report.style import BLUE, ORANGE, WIDTH, axes, fade, plain
+from mnist_jax.report.style import BLUE, ORANGE, WIDTH, axes, fade, plain, short
+
+MAX_BARS = 10  # bars beside an image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,17 +61,19 @@ def plot_predictions(
     probabilities: Any,
     labels: Any,
     *,
-    classes: Sequence[str] = DIGITS,
+    classes: Sequence[str] | None = None,
     columns: int = 4,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draws images with their predicted probabilities as bars; the true class's bar is blue.
 
+    Of more than ten classes, the most probable ones are drawn.
+
     Args:
         images: `[n, height, width]`.
-        probabilities: `[n, 10]`.
+        probabilities: `[n, classes]`.
         labels: true classes, int `[n]`.
-        classes: names of the classes.
+        classes: names of the classes; by default their numbers.
         columns: images per row.
         ax: axes to draw on; by default those of a new figure.
 
@@ -89,23 +92,27 @@ def plot_predictions(
         as_real("probabilities", probabilities),
         as_real("labels", labels),
     )
-    if shares.shape != (len(pictures), CLASSES) or classified.shape != (len(pictures),):
+    classes = numbered(shares.shape[-1]) if classes is None else classes
+    if shares.shape != (len(pictures), len(classes)) or classified.shape != (len(pictures),):
         got = f"{list(shares.shape)} and {list(classified.shape)}"
         raise InputError(
-            f"each of {len(pictures)} pictures must have ten probabilities and a label; got {got}"
+            f"each of {len(pictures)} pictures must have {len(classes)} probabilities and a label; got {got}"
         )
     rows = math.ceil(len(pictures) / columns)
-    names = 1.12 + 0.06 * max(map(len, classes))  # where the bars start, in image widths
+    names = 1.12 + 0.06 * max(len(short(name)) for name in classes)  # in image widths
+    bars = min(len(classes), MAX_BARS)
     ax = ax or axes(WIDTH, rows * WIDTH / columns / 2)
     for index, (picture, row, label) in enumerate(zip(pictures, shares, classified, strict=True)):
         x, y = 2.3 * (index % columns), -1.15 * (index // columns)
         ax.imshow(picture, cmap="gray", vmin=0, vmax=pictures.max() or 1, extent=(x, x + 1, y - 1, y),
                   interpolation="none")  # fmt: skip
-        places = y - (np.arange(CLASSES) + 0.5) / CLASSES
-        colors = [BLUE if i == label else ORANGE for i in range(CLASSES)]
-        ax.barh(places, (2.1 - names) * row, 0.08, left=x + names, color=colors)
-        for name, place in zip(classes, places, strict=True):
-            ax.text(x + names - 0.04, place, name, ha="right", va="center", fontsize=5.5)
+        most = np.arange(bars) if len(classes) == bars else np.argsort(-row, kind="stable")[:bars]
+        places = y - (np.arange(bars) + 0.5) / bars
+        colors = [BLUE if i == label else ORANGE for i in most]
+        ax.barh(places, (2.1 - names) * row[most], 0.8 / bars, left=x + names, color=colors)
+        for i, place in zip(most, places, strict=True):
+            text = short(classes[i])
+            ax.text(x + names - 0.04, place, text, ha="right", va="center", fontsize=5.5)
     ax.set_xlim(-0.05, 2.3 * columns - 0.2)
     ax.set_ylim(-1.15 * rows + 0.1, 0.05)
     ax.set_aspect("equal")

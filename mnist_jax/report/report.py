@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax.augmentation.deform import deform
-from mnist_jax.config.networks import CLASSES, Spec
+from mnist_jax.config.networks import Spec
 from mnist_jax.evaluation.inspection import dead_units, saliency
 from mnist_jax.evaluation.metrics import calibration, class_scores
 from mnist_jax.evaluation.robustness import robustness
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GALLERY = 30  # images per gallery
 DEFORMED = 5  # rows of deformed images
+SHOWN_CLASSES = 10  # classes of which an image is shown, where one of each is
 UNITS = 100  # maximum number of units whose weights are shown
 NUM_CORRUPTED = 1000  # test images for the robustness curves
 NUM_DEAD_UNIT_IMAGES = 2000  # training images for the search for dead units
@@ -48,7 +49,7 @@ def report(
         results: its results.
         params: its trained parameters.
         data: its data set.
-        probabilities: the network's `answers` for the test images, float32 `[n, 10]`.
+        probabilities: the network's `answers` for the test images, float32 `[n, classes]`.
         command: the command that repeats the run; may be empty.
         onnx_bytes: size of its ONNX file.
         swept: the sweep that selected it, if any.
@@ -94,7 +95,7 @@ def answers(spec: Spec, params: Params, images: Images, *, batch_size: int = 100
         batch_size: images per call; 100 fit CPU caches.
 
     Returns:
-        Probabilities, float32 `[n, 10]`.
+        Probabilities, float32 `[n, classes]`.
     """
     count = len(images)
     rows = np.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)
@@ -110,7 +111,7 @@ def _most_frequent_errors(confusion: np.ndarray, most: int = 5) -> list[tuple[in
     """Returns the most frequent errors: true class, predicted class, count."""
     errors = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-errors, axis=None, kind="stable")[:most]
-    cells = [divmod(int(index), CLASSES) for index in order]
+    cells = [divmod(int(index), len(confusion)) for index in order]
     return [(true, answer, int(errors[true, answer])) for true, answer in cells if errors[true, answer]]
 
 
@@ -141,8 +142,8 @@ def _deformation_figure(run: Run, data: "Dataset") -> Any:
 
 
 def _first_of_each(labels: np.ndarray) -> list[int]:
-    """Returns the index of the first image of each class."""
-    return [int(np.argmax(labels == label)) for label in range(CLASSES) if label in labels]
+    """Returns the index of the first image of each class, for the first `SHOWN_CLASSES` classes."""
+    return [int(np.argmax(labels == label)) for label in np.unique(labels)[:SHOWN_CLASSES]]
 
 
 def _score_figures(results: Results, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -198,7 +199,7 @@ def _network_figures(spec: Spec, params: Params, data: "Dataset") -> dict[str, A
     gradients = jax.jit(functools.partial(saliency, spec))(params, pictures)
     return {
         "most": UNITS,
-        "units": layers[0].shape[-1] if layers else CLASSES,
+        "units": layers[0].shape[-1] if layers else spec.num_classes,
         "dead": None if dead is None else int(dead.sum()),
         "weights": svg(
             "Weights of the first layer's units", plots.plot_weights(params, dead=dead, most=UNITS)

@@ -12,6 +12,7 @@ BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
 WIDTH = 7.0  # inches, of most figures
 LONGEST = 60  # characters of a text in a figure
+LONGEST_NAME = 14  # characters of a class name beside an axis or a bar
 # Figures for files avoid pyplot, and so the interactive backend that the environment may name.
 DRAWN_FOR_A_FILE: ContextVar[bool] = ContextVar("DRAWN_FOR_A_FILE", default=False)
 
@@ -37,6 +38,11 @@ def fade(color: str) -> "Colormap":
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     return LinearSegmentedColormap.from_list("fade", [(*to_rgb(color), 0.0), (*to_rgb(color), 1.0)])
+
+
+def short(name: str) -> str:
+    """Truncates and escapes the name of a class."""
+    return plain(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…")
 
 
 def plain(text: str) -> str:

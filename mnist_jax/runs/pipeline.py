@@ -89,8 +89,9 @@ def train_and_export(
     )
     spec, params = run.config.model, result.params
     try:
-        train, test = (evaluate_jit(spec, params, examples) for examples in (data.train, data.test))
-        validation = None if data.validation is None else evaluate_jit(spec, params, data.validation)
+        score = functools.partial(evaluate_jit, spec, params, loss=run.config.loss)
+        train, test = score(data.train), score(data.test)
+        validation = None if data.validation is None else score(data.validation)
         scores = [scored for scored in (train, validation, test) if scored is not None]
         finite = all(math.isfinite(scored.loss) for scored in scores)
     except FloatingPointError:  # raised by JAX under jax_debug_nans
@@ -158,7 +159,7 @@ def train_seeds(run: Run, data: "Dataset", seeds: Sequence[int]) -> "Iterator[Se
         many = fit_many(run.config, data.train, keys=keys, hyperparams=run.hyperparams, group_size=group)
         for index, seed in enumerate(group_seeds):
             params = many.member(index)
-            test = evaluate_jit(spec, params, data.test)
+            test = evaluate_jit(spec, params, data.test, loss=run.config.loss)
             _, parity = _export_and_check(replace(run, seed=seed), params, test, data)
             seconds = sum(record.seconds for record in many.histories[index])
             yield SeedResult(seed, params, seconds, test, parity)

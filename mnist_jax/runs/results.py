@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax._utils.atomic_io import read_bytes
-from mnist_jax.config.networks import CLASSES
 from mnist_jax.config.validation import FLOAT32_MAX, is_label, shorten
 from mnist_jax.errors import RunError
 from mnist_jax.runs.directory import CHECKPOINT, HISTORY, LARGEST_JSON, METRICS, read_json
@@ -26,7 +25,8 @@ class Results(NamedTuple):
 
     Attributes:
         history: one record per epoch.
-        confusion: confusion matrix on the test set, int64 `[10, 10]`: row true class, column prediction.
+        confusion: confusion matrix on the test set, int64 `[classes, classes]`: row true class, column
+            prediction.
         loss: mean loss on the test set, in nats.
         seconds: wall time of the whole run.
         device: description of the device.
@@ -98,12 +98,13 @@ def is_scored(folder: Path, epochs: int, params: "Params") -> bool:
         return False
 
 
-def read(folder: Path, params: "Params") -> Results:
+def read(folder: Path, params: "Params", num_classes: int) -> Results:
     """Reads a finished run's results.
 
     Args:
         folder: the run directory.
         params: the parameters that the results must belong to.
+        num_classes: number of classes of the run's network.
 
     Raises:
         RunError: the run is not finished, its scores belong to other parameters, or a file is damaged.
@@ -114,8 +115,8 @@ def read(folder: Path, params: "Params") -> Results:
     try:
         test, onnx = values["test"], values["onnx"]
         confusion = np.array(test["confusion"])
-        if confusion.shape != (CLASSES, CLASSES) or confusion.dtype != np.int64:
-            raise ValueError("the confusion matrix must be ten rows of ten whole numbers")
+        if confusion.shape != (num_classes, num_classes) or confusion.dtype != np.int64:
+            raise ValueError(f"the confusion matrix must be {num_classes} rows of as many whole numbers")
         if confusion.min() < 0 or confusion.sum() != test["n"] or not test["n"]:
             raise ValueError(f"the confusion matrix must count {test['n']} images; got {confusion.sum()}")
         if type(onnx["passed"]) is not bool:
@@ -156,7 +157,7 @@ def check_answers(folder: Path, results: Results, labels: Any, answers: Any) -> 
     """
     import numpy as np
 
-    counted = np.zeros((CLASSES, CLASSES), np.int64)
+    counted = np.zeros_like(results.confusion)
     np.add.at(counted, (np.asarray(labels), np.asarray(answers)), 1)
     differing = int(np.abs(counted - results.confusion).sum()) / 2
     if counted.sum() != results.n or differing > max(1, results.n / 1000):

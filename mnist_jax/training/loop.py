@@ -13,7 +13,13 @@ from jaxtyping import Bool
 
 from mnist_jax.config.input_checks import check_config
 from mnist_jax.config.pixel_checks import check_pixels, look_inverted
-from mnist_jax.config.training import Config, HyperParams, check_hyperparams, default_hyperparams
+from mnist_jax.config.training import (
+    Config,
+    HyperParams,
+    check_effective,
+    check_hyperparams,
+    default_hyperparams,
+)
 from mnist_jax.data.examples import Examples
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation.evaluate import Evaluation, evaluate_jit
@@ -110,6 +116,7 @@ def fit(
     check_config(config)
     hyperparams = default_hyperparams(config.optimizer) if hyperparams is None else hyperparams
     check_hyperparams(hyperparams)
+    check_effective(config, hyperparams)
     train, validation = as_sets(config, train, validation)
     if callback is not None and not callable(callback):
         raise SpecError(f"callback must be a function of a record and a state; got {callback!r}")
@@ -132,7 +139,11 @@ def fit(
         try:
             state, steps = jax.block_until_ready(run_epoch(hyperparams, donated, train))
             seconds = time.perf_counter() - start
-            scores = None if validation is None else evaluate_jit(config.model, state.eval_params, validation)
+            scores = (
+                None
+                if validation is None
+                else evaluate_jit(config.model, state.eval_params, validation, loss=config.loss)
+            )
         except FloatingPointError as error:  # raised by JAX under jax_debug_nans
             where = f" ({str(error).partition('\n')[0]})"
             raise DivergenceError(_divergence_message(epoch, where, hyperparams), before, history) from error
@@ -210,12 +221,12 @@ def as_sets(config: Config, train: Any, validation: Any) -> tuple[Examples, Exam
     Raises:
         InputError: images or labels are invalid, or there are fewer than one batch.
     """
-    train = as_trainable(train, "train")
+    train = as_trainable(config, train, "train")
     check_pixels(train.images)
     if look_inverted(train.images):
         warnings.warn(INVERTED, stacklevel=3)
     if validation is not None:
-        validation = as_trainable(validation, "validation")
+        validation = as_trainable(config, validation, "validation")
         check_pixels(validation.images)
     if config.batch_size > len(train):
         raise InputError(

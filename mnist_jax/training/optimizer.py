@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mnist_jax.config.functions import Function
 from mnist_jax.config.optimizers import OPTIMIZERS, Schedule
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.errors import SpecError
@@ -22,21 +23,44 @@ def make_optimizer(config: Config, learning_rate: Any, weight_decay: Any) -> opt
     Weight decay is decoupled for every optimizer (Loshchilov and Hutter 2019): it never enters a moment.
 
     Args:
-        config: names the optimizer, its options and `clip_norm`.
+        config: holds the optimizer and `clip_norm`.
         learning_rate: the step's learning rate; may be traced.
         weight_decay: the weight decay; may be traced.
     """
+    if isinstance(config.optimizer, Function):
+        return _own(config, config.optimizer, learning_rate, weight_decay)
     recipe = OPTIMIZERS[config.optimizer.name]
     options: dict[str, Any] = dict(config.optimizer.options)
     if recipe.function in ("sgd", "rmsprop") and options["momentum"] == 0:
         options["momentum"] = None  # with 0, optax would carry a useless trace
     if recipe.decays:
         options["weight_decay"] = weight_decay
-    steps = [getattr(optax, recipe.function)(learning_rate, **options)]
+    update = getattr(optax, recipe.function)(learning_rate, **options)
+    return _chained(config, update, None if recipe.decays else -learning_rate * weight_decay)
+
+
+def _own(
+    config: Config, factory: Function, learning_rate: Any, weight_decay: Any
+) -> optax.GradientTransformation:
+    """The optimizer of a function of the learning rate."""
+    update = factory(learning_rate)
+    if not isinstance(update, optax.GradientTransformation):
+        raise SpecError(
+            f"optimizer {factory} must return an optax.GradientTransformation for a learning rate; "
+            f"got {type(update).__name__}"
+        )
+    return _chained(config, update, -learning_rate * weight_decay)
+
+
+def _chained(
+    config: Config, update: optax.GradientTransformation, decay: Any
+) -> optax.GradientTransformation:
+    """Adds clipping before an update, and decoupled weight decay by a factor, if there is one, after it."""
+    steps = [update]
     if config.clip_norm is not None:
         steps.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    if not recipe.decays:
-        steps.append(optax.add_decayed_weights(-learning_rate * weight_decay))
+    if decay is not None:
+        steps.append(optax.add_decayed_weights(decay))
     return optax.chain(*steps)
 
 
@@ -44,13 +68,18 @@ def learning_rate_at(config: Config, hyperparams: HyperParams, step: Array) -> A
     """Returns the learning rate at a step.
 
     Args:
-        config: names the schedule.
-        hyperparams: holds the peak learning rate; may be traced.
+        config: holds the schedule.
+        hyperparams: holds the peak learning rate, unless a function gives it; may be traced.
         step: step number, from 0, int32 `[]`; may be traced.
 
     Raises:
         SpecError: the schedule's length is unknown.
     """
+    if isinstance(config.schedule, Function):
+        rate = jnp.asarray(config.schedule(step), jnp.float32)
+        if rate.shape:
+            raise SpecError(f"schedule {config.schedule} must return one number; got {list(rate.shape)}")
+        return rate
     # optax's schedules take no traced peak value, so they compute a factor with peak 1.
     with jax.numpy_dtype_promotion("standard"):
         factor = _factor(config.schedule)(step)

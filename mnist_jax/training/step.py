@@ -21,11 +21,12 @@ import optax
 from mnist_jax.augmentation.adversarial import fgsm
 from mnist_jax.augmentation.deform import deform
 from mnist_jax.config.input_checks import as_examples, check_config, check_params
+from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
 from mnist_jax.errors import InputError, SpecError
-from mnist_jax.evaluation.metrics import cross_entropy
+from mnist_jax.evaluation.metrics import cross_entropy, own_loss
 from mnist_jax.nn.keys import check_key
 from mnist_jax.nn.model import apply, init
 from mnist_jax.training.optimizer import ema_update, learning_rate_at, make_optimizer
@@ -125,7 +126,7 @@ def _step(
             dropout=config.dropout,
             key=dropout_key,
         )
-        losses = cross_entropy(config.model.output, logits, batch.labels, hyperparams.label_smoothing)
+        losses = _losses(config, hyperparams, logits, batch.labels)
         predictions = logits.argmax(axis=-1).astype(jnp.int32)
         correct = (predictions == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), correct
@@ -151,6 +152,13 @@ def _step(
         ema_params = ema_update(config.ema_decay, ema_params, params, step)
     metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
     return TrainState(params, opt_state, step, state.key, ema_params), metrics
+
+
+def _losses(config: Config, hyperparams: HyperParams, logits: Array, labels: AnyArray) -> Array:
+    """The loss of each example."""
+    if config.loss is None:
+        return cross_entropy(config.model.output, logits, labels, hyperparams.label_smoothing)
+    return own_loss(config.loss, logits, labels)
 
 
 def _step_key(state: TrainState) -> Key:
@@ -193,11 +201,12 @@ def train_epoch(
     steps, rest = divmod(count, config.batch_size)
     epoch = state.step // (steps + bool(rest))
     total_steps = check_positive_int("epochs times steps in one", config.epochs * (steps + bool(rest)))
-    if config.schedule.follows_run:
+    if isinstance(config.schedule, Schedule) and config.schedule.follows_run:
         config = replace(config, schedule=replace(config.schedule, steps=total_steps))
     order = jax.random.permutation(jax.random.fold_in(state.key, epoch), count)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
-    view = _transpose if config.dtype == "float32" else _identity
+    known = isinstance(config.optimizer, Optimizer)  # another may treat rows and columns differently
+    view = _transpose if config.dtype == "float32" and known else _identity
 
     def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
         return _step(config, hyperparams, state, Examples(images[rows], labels[rows]), view)
@@ -210,7 +219,7 @@ def train_epoch(
     return view(state), metrics
 
 
-def as_trainable(examples: Any, name: str = "examples") -> Examples:
+def as_trainable(config: Config, examples: Any, name: str = "examples") -> Examples:
     """Returns validated examples that may be trained on.
 
     Raises:
@@ -218,13 +227,13 @@ def as_trainable(examples: Any, name: str = "examples") -> Examples:
     """
     if isinstance(examples, TestSet):
         raise InputError(f"{name} must be Examples; got the held-out test set, which is for evaluate alone")
-    return Examples(*as_examples(examples))
+    return Examples(*as_examples(examples, num_classes=config.model.num_classes))
 
 
 def _check_inputs(config: Config, state: Any, examples: Any) -> Examples:
     """Returns the examples after the checks that are possible while tracing, too."""
     check_config(config)
-    trainable = as_trainable(examples)
+    trainable = as_trainable(config, examples)
     if not isinstance(state, TrainState):
         raise SpecError(f"state must be a TrainState; got {type(state).__name__}; init_state makes one")
     check_params(config.model, state.params)

@@ -12,7 +12,13 @@ import numpy as np
 
 from mnist_jax.config.input_checks import check_config
 from mnist_jax.config.networks import CNN, IMAGE_SHAPE
-from mnist_jax.config.training import Config, HyperParams, check_hyperparams, default_hyperparams
+from mnist_jax.config.training import (
+    Config,
+    HyperParams,
+    check_effective,
+    check_hyperparams,
+    default_hyperparams,
+)
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples
 from mnist_jax.errors import SpecError
@@ -108,7 +114,7 @@ def fit_many(
     check_typed_keys("keys must be typed keys [runs], such as jax.random.split(key, 16)", keys, ndim=1)
     count = len(keys)
     hyperparams = _broadcast(
-        default_hyperparams(config.optimizer) if hyperparams is None else hyperparams, count
+        config, default_hyperparams(config.optimizer) if hyperparams is None else hyperparams, count
     )
     train, validation = as_sets(config, train, validation)
     if callback is not None and not callable(callback):
@@ -122,7 +128,7 @@ def fit_many(
     mapped = jax.vmap if group > 1 else _map_one
     start_all = jax.jit(mapped(functools.partial(init_state, config), (0,)))
     run_epoch = jax.jit(mapped(functools.partial(train_epoch, config), (0, 0, None)), donate_argnums=1)
-    score = jax.jit(mapped(functools.partial(evaluate, config.model), (0, None)))
+    score = jax.jit(mapped(functools.partial(evaluate, config.model, loss=config.loss), (0, None)))
 
     parameters, histories, run = [], [], None
     for first in range(0, count, group):
@@ -195,7 +201,7 @@ def _of_run(run: int, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[run], tree)
 
 
-def _broadcast(hyperparams: HyperParams, count: int) -> HyperParams:
+def _broadcast(config: Config, hyperparams: HyperParams, count: int) -> HyperParams:
     """Broadcasts every hyperparameter to float32 `[runs]`, and checks each run's."""
     if not isinstance(hyperparams, HyperParams):
         raise SpecError(f"hyperparams must be a HyperParams; got {hyperparams!r}")
@@ -213,5 +219,7 @@ def _broadcast(hyperparams: HyperParams, count: int) -> HyperParams:
             )
         columns.append(np.broadcast_to(values, count))
     for row in zip(*columns, strict=True):
-        check_hyperparams(HyperParams(*(value.item() for value in row)))
+        of_run = HyperParams(*(value.item() for value in row))
+        check_hyperparams(of_run)
+        check_effective(config, of_run)
     return HyperParams(*(jnp.asarray(column, jnp.float32) for column in columns))

@@ -205,7 +205,7 @@ def test_errors_for_pixels_out_of_range_suggest_a_fix(
 )
 def test_errors_for_ambiguous_labels_suggest_a_conversion(labels: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        as_labels(labels, 8)
+        as_labels(labels, 8, num_classes=10)
     with pytest.raises(InputError, match=message.replace("labels", "predicted")):
         metrics.confusion_matrix(labels, np.zeros(8, int))
     with pytest.raises(InputError, match=message):
@@ -253,8 +253,8 @@ def test_calibration_rejects_anything_but_probabilities() -> None:
     labels = np.zeros(2, int)
     for wrong, message in (
         (np.full((2, 10), 2.0), r"probabilities must lie in 0\.\.1; got 2\.\.2"),
-        (np.ones((2, 3)), r"floats \[batch, 10\]; got float64 \[2, 3\]"),
-        (np.ones((2, 10), int), r"floats \[batch, 10\]; got int64"),
+        (np.ones((2, 1)), r"floats \[batch, classes\]; got float64 \[2, 1\]"),
+        (np.ones((2, 10), int), r"floats \[batch, classes\]; got int64"),
     ):
         with pytest.raises(InputError, match=message):
             metrics.calibration(wrong, labels)

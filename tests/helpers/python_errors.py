@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import optax
 from PIL import Image
 
 import mnist_jax
@@ -79,9 +80,9 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
         "must be a whole number of at least 0; got True",
     ),
     "no classes": (
-        lambda a: mnist_onnx.to_onnx(SPEC, a.params, classes=None),
+        lambda a: mnist_onnx.to_onnx(SPEC, a.params, classes=list("abc")),
         errors.SpecError,
-        "classes must be 10 names, all different, printable, of at most 200 characters; got None",
+        "classes must be 10 names, all different, printable, of at most 200 characters; got ",
     ),
     "a list for metadata": (
         lambda a: mnist_onnx.to_onnx(SPEC, a.params, metadata=["a"]),
@@ -275,7 +276,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "shares for a confusion matrix": (
         lambda _: mnist_jax.metrics.class_scores(np.full((10, 10), 0.1)),
         errors.InputError,
-        r"confusion must be integer counts \[10, 10\]; got float64",
+        r"confusion must be integer counts \[classes, classes\]; got float64",
     ),
     "a picture without pixels": (
         lambda _: mnist_jax.preprocess.prepare(Image.new("L", (0, 10))),
@@ -292,15 +293,40 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
         errors.SpecError,
         "hidden_sizes must be a tuple with one entry per layer; got 100",
     ),
-    "an activation without a tuple": (
-        lambda _: mnist_jax.MLP((100,), "relu"),
+    "an unknown activation for all layers": (
+        lambda _: mnist_jax.MLP((100,), "relu6"),
         errors.SpecError,
-        "activations must be a tuple with one entry per layer; got 'relu'",
+        "activation must be one of relu, .*; got 'relu6'",
     ),
-    "an optimizer's name": (
-        lambda _: Config(SPEC, optimizer="sgd"),
+    "an activation that is no name": (
+        lambda _: mnist_jax.MLP((100,), None),
         errors.SpecError,
-        "optimizer must be of type Optimizer; got 'sgd'",
+        "activations must be a tuple with one entry per layer; got None",
+    ),
+    "an unknown optimizer's name": (
+        lambda _: Config(SPEC, optimizer="adm"),
+        errors.SpecError,
+        "optimizer must be one of adam, .*; got 'adm'",
+    ),
+    "an optimizer with its learning rate": (
+        lambda _: Config(SPEC, optimizer=optax.adam(1e-3)),
+        errors.SpecError,
+        r"optimizer must be a function of the learning rate, such as optax.adam or lambda .*; got Gradient",
+    ),
+    "an optimizer that is a number": (
+        lambda _: Config(SPEC, optimizer=3),
+        errors.SpecError,
+        "optimizer must be a name, an Optimizer or an optax function; it must be a function; got 3",
+    ),
+    "a schedule that is a number": (
+        lambda _: Config(SPEC, schedule=1e-3),
+        errors.SpecError,
+        "schedule must be a name, a Schedule or a function of the step; it must be a function; got 0.001",
+    ),
+    "a loss by name": (
+        lambda _: Config(SPEC, loss="cross_entropy"),
+        errors.SpecError,
+        "loss must be a function; got 'cross_entropy'",
     ),
     "a file's bytes": (
         lambda a: mnist_onnx.Classifier(a.model.SerializeToString()),

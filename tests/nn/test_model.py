@@ -1,8 +1,11 @@
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.networks import NETWORKS
+from scipy.stats import norm
 
 from mnist_jax.config.networks import CNN, MLP, Activation
 from mnist_jax.config.presets import PRESETS
@@ -14,14 +17,28 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 KEY = jax.random.key(0)
 
 
+# Each activation, from the paper or page that defines it.
+FUNCTIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "gelu_exact": lambda x: x * norm.cdf(x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "swish": lambda x: x / (1 + np.exp(-x)),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+}
+
+
 def in_numpy(spec: MLP | CNN, params: object, images: np.ndarray) -> np.ndarray:
     """The network in NumPy, in double precision."""
-    functions = {
-        "relu": lambda x: np.maximum(x, 0),
-        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-        "tanh": np.tanh,
-        "gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-    }
+    functions = FUNCTIONS
     hidden = images[..., None].astype(np.float64) / 255
     if isinstance(spec, CNN):
         pooled = {"max": np.max, "average": np.mean}[spec.pool]
@@ -48,7 +65,7 @@ def in_numpy(spec: MLP | CNN, params: object, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu"])
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_mlp_and_cnn_equal_numpy(activation: Activation) -> None:
     check(MLP((20, 30), (activation, activation)))
     check(CNN((3, 4), 3, "max", (20,), activation=activation))

@@ -127,10 +127,11 @@ def test_files_with_other_inputs_or_outputs_are_rejected(tmp_path: Path, digits:
     ):
         with pytest.raises(ModelError, match=message):
             Classifier(foreign(tmp_path, shape, dtype), input_range="0..1")
-    with pytest.raises(ModelError, match="must output float32"):
-        Classifier(foreign(tmp_path, ["n", 784], outputs=9), input_range="0..1").predict(
-            digits.test.images[:2]
-        )
+    with pytest.raises(ModelError, match="must output 2 to 1,000 classes; got 1"):
+        Classifier(foreign(tmp_path, ["n", 784], outputs=1), input_range="0..1")
+    nine = Classifier(foreign(tmp_path, ["n", 784], outputs=9), input_range="0..1")
+    assert nine.predict(digits.test.images[:2]).shape == (2, 9)
+    assert nine.labels == list("012345678")
 
 
 @pytest.mark.parametrize(

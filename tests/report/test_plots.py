@@ -178,11 +178,12 @@ def test_bad_images_and_captions_are_refused() -> None:
     [
         (lambda: plots.plot_class_balance({}), "class balance needs sets with labels in them; got none"),
         (lambda: plots.plot_class_balance({"a": []}), "class balance needs sets with labels in them; got a"),
-        (lambda: plots.plot_confusion(np.eye(3)), r"a confusion matrix must be \[10, 10\]; got \[3, 3\]"),
+        (lambda: plots.plot_confusion(np.ones((3, 2))), r"must be \[classes, classes\]; got \[3, 2\]"),
+        (lambda: plots.plot_confusion(np.eye(3), classes="ab"), "must name each of 3 classes; got 2 names"),
         (lambda: plots.plot_saliency(IMAGES, IMAGES[:2]), r"saliency must be of the images' shape"),
         (
             lambda: plots.plot_predictions(IMAGES, PROBABILITIES[:3], LABELS),
-            r"each of 12 pictures must have ten probabilities and a label; got \[3, 10\] and \[12\]",
+            r"each of 12 pictures must have 10 probabilities and a label; got \[3, 10\] and \[12\]",
         ),
     ],
 )

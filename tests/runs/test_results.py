@@ -42,8 +42,8 @@ def test_the_interval_is_wilsons(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("test", "confusion"), [[1]], "the confusion matrix must be ten rows of ten whole numbers"),
-        (("test", "confusion", 0), [0.5] * 10, "ten rows of ten whole numbers"),
+        (("test", "confusion"), [[1]], "the confusion matrix must be 10 rows of as many whole numbers"),
+        (("test", "confusion", 0), [0.5] * 10, "10 rows of as many whole numbers"),
         (("test", "confusion", 0), [1], ""),
         (("test", "confusion", 0, 1), -3, "must count"),
         (("test", "n"), 7, "the confusion matrix must count 7 images; got"),

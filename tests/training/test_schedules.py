@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mnist_jax.cli.options import parse
 from mnist_jax.config.networks import MLP
-from mnist_jax.config.optimizers import SCHEDULES, Optimizer, Schedule
+from mnist_jax.config.optimizers import SCHEDULES, Optimizer, Schedule, parse
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.data.examples import Examples

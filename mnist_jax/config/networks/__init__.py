@@ -1,0 +1,43 @@
+"""Network specifications: frozen dataclasses without JAX or Flax.
+
+Specs are hashable, so that they can be static arguments of `jax.jit`.
+"""
+
+from mnist_jax.config.networks.choices import (
+    DEFAULT_CLASSES,
+    IMAGE_SHAPE,
+    MAX_CLASSES,
+    PIXEL_SCALE,
+    PIXELS,
+    Activation,
+    Dtype,
+    KernelInit,
+    Output,
+    Padding,
+    Pool,
+)
+from mnist_jax.config.networks.cnn import CNN, MAX_KERNEL_SIZE
+from mnist_jax.config.networks.ensemble import Ensemble, Network, Spec, member_name, members_by_prefix
+from mnist_jax.config.networks.mlp import MLP
+
+__all__ = (
+    "CNN",
+    "DEFAULT_CLASSES",
+    "IMAGE_SHAPE",
+    "MAX_CLASSES",
+    "MAX_KERNEL_SIZE",
+    "MLP",
+    "PIXELS",
+    "PIXEL_SCALE",
+    "Activation",
+    "Dtype",
+    "Ensemble",
+    "KernelInit",
+    "Network",
+    "Output",
+    "Padding",
+    "Pool",
+    "Spec",
+    "member_name",
+    "members_by_prefix",
+)
