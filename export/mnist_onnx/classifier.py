@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.config.input_checks import LABELS, are_labels, as_images
-from mnist_jax.config.networks import IMAGE_SHAPE, MAX_CLASSES, PIXEL_SCALE
+from mnist_jax.config.input_checks import as_images
+from mnist_jax.config.networks import IMAGE_SHAPE, LABELS, MAX_CLASSES, PIXEL_SCALE, are_labels
 from mnist_jax.config.pixel_checks import check_pixels, look_inverted
 from mnist_jax.config.validation import shorten
 from mnist_jax.data.registry import numbered

@@ -16,13 +16,15 @@ from onnx import ModelProto, TensorProto, helper
 
 from mnist_jax._utils import param_dicts
 from mnist_jax._utils.nested_dicts import SEPARATOR
-from mnist_jax.config.input_checks import LABELS, are_labels, check_params, check_spec
+from mnist_jax.config.input_checks import check_params, check_spec
 from mnist_jax.config.networks import (
     CNN,
     IMAGE_SHAPE,
+    LABELS,
     PIXEL_SCALE,
     Network,
     Spec,
+    are_labels,
     members_by_prefix,
 )
 from mnist_jax.config.serialization import network_to_json

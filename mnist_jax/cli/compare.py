@@ -8,6 +8,7 @@ import typer
 from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax._utils.text import percent
 from mnist_jax.cli import console, options
+from mnist_jax.cli.datasets import load_of
 from mnist_jax.runs import loading, results
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The HTML page to write.")] = Path(
         "compare.html"
     ),
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare runs: scores, settings, curves, and the images on which they disagree.
@@ -45,7 +46,7 @@ def compare(
         results.read(folder, params, run.config.model.num_classes)
         for folder, params, run in zip(run_dirs, networks, runs, strict=True)
     ]
-    data = loading.load_dataset_of(runs[0], data_dir)
+    data = load_of(runs[0], data_dir)
     members = []
     columns = zip(run_dirs, _names(run_dirs), runs, networks, scores, strict=True)
     for folder, name, run, params, result in columns:

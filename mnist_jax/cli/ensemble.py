@@ -7,8 +7,9 @@ import typer
 
 from mnist_jax._utils.text import finite, percent
 from mnist_jax.cli import console, options
+from mnist_jax.cli.datasets import load_of
 from mnist_jax.runs import results
-from mnist_jax.runs.loading import load_dataset_of, load_networks, read_runs
+from mnist_jax.runs.loading import load_networks, read_runs
 from mnist_jax.runs.pipeline import accuracy, summary
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def ensemble(
     out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="The ONNX file to write.")] = Path(
         "ensemble.onnx"
     ),
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
     as_json: options.Json = False,
 ) -> None:
     """Join the networks of several runs into one ONNX file, which averages their logits.
@@ -46,7 +47,7 @@ def ensemble(
     from mnist_jax.config.networks import member_name
 
     spec, params = load_networks(run_dirs, runs)
-    data = load_dataset_of(runs[0], data_dir)
+    data = load_of(runs[0], data_dir)
     test, validation = _evaluate(spec, params, data, runs)
     metadata = {
         "dataset": data.name,

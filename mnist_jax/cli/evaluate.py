@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from mnist_jax.cli import console, options
+from mnist_jax.cli.datasets import load_of
+from mnist_jax.errors import RunError
 from mnist_jax.runs import directory
 from mnist_jax.runs.pipeline import summary
 
@@ -11,7 +13,7 @@ from mnist_jax.runs.pipeline import summary
 def evaluate(
     run_dir: options.RunDir,
     dataset: options.TestSetName = None,
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
     as_json: options.Json = False,
 ) -> None:
     """Score a trained network on every image of a test set.
@@ -26,10 +28,15 @@ def evaluate(
     from mnist_jax.data.datasets import load
     from mnist_jax.evaluation.evaluate import evaluate_jit
     from mnist_jax.evaluation.metrics import class_scores
-    from mnist_jax.runs.loading import load_dataset_of, load_params
+    from mnist_jax.runs.loading import load_params
 
     params = load_params(run_dir, run)
-    data = load_dataset_of(run, data_dir) if dataset is None else load(dataset, data_dir)
+    data = load_of(run, data_dir) if dataset is None else load(dataset, data_dir)
+    if len(data.classes) != run.config.model.num_classes:
+        raise RunError(
+            f"{data.name} must have the network's {run.config.model.num_classes} classes; "
+            f"it has {len(data.classes)}"
+        )
     evaluation = evaluate_jit(run.config.model, params, data.test)
     scores = class_scores(evaluation.confusion)
     result = {

@@ -8,6 +8,7 @@ import typer
 
 from mnist_jax._utils.text import percent
 from mnist_jax.cli import console, options
+from mnist_jax.cli.datasets import load_of
 from mnist_jax.config.validation import check_choice, check_float
 from mnist_jax.errors import MnistJaxError
 from mnist_jax.runs import directory, results
@@ -35,7 +36,7 @@ def export(
             help="float32, float16, int8 (weights only) or int8-static (activations too).",
         ),
     ] = "float32",
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="(default: RUN_DIR/model.onnx, or model-OPTIONS.onnx)"),
@@ -58,7 +59,6 @@ def export(
         out = options.onnx(out, run_dir)
 
     import mnist_onnx
-    from mnist_jax.data.registry import classes
     from mnist_jax.runs.loading import load_params
     from mnist_jax.runs.pipeline import export_run
 
@@ -74,7 +74,7 @@ def export(
                 f"the file has no accuracy: {directory.METRICS} has none for this network; score it: {how}"
             )
     model = export_run(
-        run, params, test_accuracy=accuracy, classes=classes(run.dataset), input=input, output=output
+        run, params, test_accuracy=accuracy, classes=run.class_names, input=input, output=output
     )
     values = (input, output, precision)
     suffixes = [value for value, default in zip(values, DEFAULTS, strict=True) if value != default]
@@ -92,11 +92,10 @@ def _smaller(
     from mnist_jax._utils.process_setup import start_jax
 
     start_jax()
-    from mnist_jax.runs.loading import load_dataset_of
     from mnist_onnx.parity import check_parity
     from mnist_onnx.quantize import cost, quantize
 
-    data = load_dataset_of(run, data_dir)
+    data = load_of(run, data_dir)
     smaller = quantize(model, precision, images=data.train.images[:CALIBRATION])
     before, after = (value.SerializeToString(deterministic=True) for value in (model, smaller))
     quantization = cost(before, after, data.test)

@@ -12,7 +12,7 @@ from mnist_jax.config.training import check_fraction
 from mnist_jax.config.validation import check_choice, parse_pairs
 from mnist_jax.data import folders
 from mnist_jax.data.registry import DATASETS
-from mnist_jax.errors import RunError, SpecError
+from mnist_jax.errors import DatasetError, RunError, SpecError
 from mnist_jax.report.html import GENERATOR
 from mnist_jax.runs.directory import CONFIG, MODEL
 
@@ -22,6 +22,12 @@ def _check_dataset(name: str | None) -> str | None:
     if name is not None:
         check_choice("data set", name, DATASETS)
     return name
+
+
+def _check_path(path: Path | None) -> Path | None:
+    if path is not None and not path.exists():
+        raise DatasetError(f"{path} must be a file or folder with a data set; it does not exist")
+    return path
 
 
 def _check_data_dir(folder: Path | None) -> Path | None:
@@ -53,6 +59,55 @@ DataDir = Annotated[
         help="Folder with the data: official, torchvision or Keras files. (default: $MNIST_JAX_DATA_DIR)",
         show_default=False,
     ),
+]
+DataPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        "--data",
+        metavar="PATH",
+        callback=_check_path,
+        help="Folder with the data set's files, or where your own data is now. (default: as in training)",
+        show_default=False,
+    ),
+]
+OwnData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        callback=_check_path,
+        help="Your own data: a CSV, .npz or IDX file, or a folder with a folder of pictures per class.",
+        show_default=False,
+    ),
+]
+TestData = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        callback=_check_path,
+        help="The test set of your own data. (default: found beside it, or a share held out)",
+        show_default=False,
+    ),
+]
+TestFraction = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Share of each class of your own data held out for testing. (default: 0.2)",
+        show_default=False,
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B", help="Names of the classes of your own data. (default: its labels)", show_default=False
+    ),
+]
+Invert = Annotated[bool, typer.Option("--invert", help="Your own data is black on white.")]
+Resize = Annotated[bool, typer.Option("--resize", help="Scale your own data to 28x28, whole.")]
+Transposed = Annotated[
+    bool, typer.Option("--transposed", help="Exchange rows and columns of IDX files, as for EMNIST.")
 ]
 DatasetName = Annotated[
     str | None,

@@ -11,7 +11,7 @@ import typer
 
 from mnist_jax._utils.text import percent, printable
 from mnist_jax.cli import console, options
-from mnist_jax.cli.predict_input import from_files, from_stdin, picture_files
+from mnist_jax.cli.predict_input import from_paths, from_stdin, picture_files
 from mnist_jax.cli.predict_output import (
     Answer,
     check_outputs,
@@ -19,6 +19,8 @@ from mnist_jax.cli.predict_output import (
     write_explanation,
     write_prepared,
 )
+from mnist_jax.config.networks import IMAGE_SHAPE
+from mnist_jax.data.custom.source import DataSource
 from mnist_jax.errors import ImageError
 from mnist_jax.runs import directory
 
@@ -33,7 +35,7 @@ def predict(
     model: options.RunOrFile,
     pictures: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="IMAGE...", help="Picture files, or folders of them."),
+        typer.Argument(metavar="IMAGE...", help="Picture files, folders of them, or CSV files of pixels."),
     ] = None,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read 28x28 uint8 arrays, raw or .npy, white on black.")
@@ -81,7 +83,10 @@ def predict(
 
     classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
     shown = LARGE if annotate is not None else SMALL if explain is not None else 0
-    results = list(from_stdin() if stdin else from_files(files, partial(_examined, several, shown)))
+    own = directory.read(model).data if model.is_dir() else None
+    flags = {"invert": own is not None and own.invert, "resize": own is not None and own.resize}
+    examined = partial(_examined, several, shown, own)
+    results = list(from_stdin() if stdin else from_paths(files, examined, **flags))
     answers = list(_answer(classifier, list(_each_digit(results))))
     if as_json:
         console.print_json([_as_json(answer, classifier.labels) for answer in answers])
@@ -100,8 +105,16 @@ def predict(
         raise typer.Exit(2)
 
 
-def _examined(several: bool, shown: int, picture: "Image") -> Any:
-    """The `Preparation` or `PagePreparation` of a picture, its steps with at most that many pixels."""
+def _examined(several: bool, shown: int, own: DataSource | None, picture: "Image") -> Any:
+    """The `Preparation` or `PagePreparation` of a picture, its steps with at most that many pixels.
+
+    For a network of one's own data, a picture is taken as that data was: whole, or 28x28 as it is.
+    """
+    if own is not None and not several and (own.resize or picture.size == IMAGE_SHAPE):
+        from mnist_jax.data.custom.pictures import gray, scaled
+
+        image = scaled(picture) if own.resize else gray(picture)
+        return 255 - image if own.invert else image
     from mnist_jax.data.preprocess import examine, examine_all
     from mnist_jax.data.preprocess.reading import reduced
 

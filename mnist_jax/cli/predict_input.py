@@ -4,7 +4,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -19,11 +19,40 @@ if TYPE_CHECKING:
 
 LARGEST_STDIN = 2**30  # bytes; 1.3 million images
 MANY = 50  # pictures, from which the count is shown, and processes are faster than threads
+TOLD = 20  # times that the count is shown, about
 
 File = Path | tuple[Path, ImageError]  # a picture, or a folder without any
 
 
-def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
+def from_paths(files: list[File], prepare: Callable[[Any], Any], **flags: bool) -> Iterator[tuple[str, Any]]:
+    """Yields each picture's name, and what `prepare` makes of it; also the rows of CSV files, as they are.
+
+    Args:
+        files: from `picture_files`.
+        prepare: as for `from_files`.
+        flags: `invert` and `resize`, as for `from_arrays`, for the rows of CSV files.
+    """
+    pictures = from_files([file for file in files if not _is_table(file)], prepare)
+    for file in files:
+        if isinstance(file, Path) and _is_table(file):
+            yield from _from_csv(file, **flags)
+        else:
+            yield next(pictures)
+
+
+def _is_table(file: File) -> bool:
+    return isinstance(file, Path) and file.suffix.lower() in (".csv", ".tsv")
+
+
+def _from_csv(path: Path, **flags: bool) -> Iterator[tuple[str, Any]]:
+    from mnist_jax.data.custom.pixels import as_pixels
+    from mnist_jax.data.formats import csv
+
+    images = as_pixels(csv.read(path, console.print_status).images, str(path), **flags)
+    return ((f"{path}[{index}]", image) for index, image in enumerate(images))
+
+
+def from_files(files: Sequence[File], prepare: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
     """Yields each picture's name, and what `prepare` makes of it or the error that it caused.
 
     Args:
@@ -31,7 +60,7 @@ def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tup
         prepare: of an opened picture; a function of a module, for it may run in another process.
     """
     workers = os.cpu_count() or 1
-    many = len(files) > MANY
+    many, step = len(files) > MANY, max(MANY, len(files) // TOLD // MANY * MANY)
     pool = _processes(workers) if many and workers > 1 else ThreadPoolExecutor(workers)
     with _ending_workers():
         try:
@@ -40,7 +69,7 @@ def from_files(files: list[File], prepare: Callable[[Any], Any]) -> Iterator[tup
             signal.signal(signal.SIGINT, before)
             for count, result in enumerate(results, 1):
                 yield result
-                if many and (count % MANY == 0 or count == len(files)):
+                if many and (count % step == 0 or count == len(files)):
                     console.print_status(f"{count:,} of {len(files):,} pictures")
         except BrokenExecutor:
             raise ImageError(

@@ -9,6 +9,7 @@ import typer
 
 from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax.cli import options
+from mnist_jax.cli.datasets import load_of
 from mnist_jax.config.presets import PRESETS
 from mnist_jax.errors import RunError
 from mnist_jax.runs import directory, results, sweep_results
@@ -27,7 +28,7 @@ def report(
             metavar="FILE.html", help=f"The HTML page to write. (default: RUN_DIR/{NAME})", show_default=False
         ),
     ] = None,
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
 ) -> None:
     """Write an HTML report of a run: curves, confusion, mistakes, saliency, robustness, calibration.
 
@@ -42,9 +43,7 @@ def report(
 
     start_jax()
     start_matplotlib()
-    from mnist_jax.runs.loading import load_dataset_of
-
-    write(run_dir, run, load_dataset_of(run, data_dir), out)
+    write(run_dir, run, load_of(run, data_dir), out)
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")  # noqa: T201
 
 

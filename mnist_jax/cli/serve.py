@@ -18,7 +18,7 @@ def serve(
         int, typer.Option(metavar="N", help="(default: any that is free)", show_default=False)
     ] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
 ) -> None:
     """Draw digits in the browser and see what a trained network predicts.
 

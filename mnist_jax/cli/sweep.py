@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnist_jax._utils.atomic_io import write_atomic
-from mnist_jax._utils.process_setup import default_prng_impl, start_jax, start_matplotlib
+from mnist_jax._utils.process_setup import start_jax, start_matplotlib
 from mnist_jax._utils.text import mean_and_std, percent
 from mnist_jax.cli import console, options, progress
+from mnist_jax.cli.datasets import load_new, new_run, source_from
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import HyperParams, check_hyperparams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.runs import directory, loading, locking, pipeline, provenance, session, sweep_session
+from mnist_jax.runs import directory, locking, pipeline, provenance, session, sweep_session
 from mnist_jax.runs.sweep_results import SWEEP, sweep_from_json
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ def sweep(
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
     dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
+    data: options.OwnData = None,
+    test_data: options.TestData = None,
+    test_fraction: options.TestFraction = None,
+    classes: options.ClassNames = None,
+    invert: options.Invert = False,
+    resize: options.Resize = False,
+    transposed: options.Transposed = False,
     validation_fraction: options.ToChooseBy = 1 / 6,
     out: Annotated[
         Path | None,
@@ -65,6 +73,9 @@ def sweep(
     """
     started = time.perf_counter()
     check_positive_int("seeds", seeds)
+    source = source_from(
+        data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
+    )
     recipe = preset(preset_name)
     config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
     combinations = _combinations(recipe.hyperparams, learning_rate, weight_decay, label_smoothing)
@@ -76,19 +87,18 @@ def sweep(
 
     start_jax()
     start_matplotlib()
-    data = loading.load_or_digits(dataset, data_dir, validation_fraction, console.print_status)
-    source = data.name, data.sha256, validation_fraction, default_prng_impl()
-    run = directory.Run(preset_name, config, combinations[0], 0, *source)
+    loaded = load_new(dataset, data_dir, source, validation_fraction)
+    run = new_run(preset_name, config, combinations[0], 0, loaded, source, validation_fraction)
     with locking.reopen_run_dir(folder) if resumed else locking.create_dir(folder):
         swept = sweep_session.complete(
-            folder, run, combinations, seeds, data, started, print_status=console.print_status
+            folder, run, combinations, seeds, loaded, started, print_status=console.print_status
         )
         run = replace(run, hyperparams=combinations[swept["best"]])
         start = _start(folder, run)
         write_atomic(folder / PLOT, _plot(swept))
         if not as_json:
             _show(swept)
-        outcome, metrics = _train_best(folder, run, data, started, start)
+        outcome, metrics = _train_best(folder, run, loaded, started, start)
     if as_json:
         console.print_json({"run": str(folder), "sweep": swept, **metrics})
     else:

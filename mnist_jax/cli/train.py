@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from mnist_jax._utils.process_setup import default_prng_impl, start_jax, start_matplotlib
-from mnist_jax.cli import console, options, progress, report
+from mnist_jax._utils.process_setup import start_jax, start_matplotlib
+from mnist_jax.cli import console, datasets, options, progress, report
+from mnist_jax.cli.datasets import new_run, source_from
 from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, parse
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import Config, HyperParams, check_fraction, check_hyperparams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.runs import directory, loading, locking, pipeline, provenance, results, session
+from mnist_jax.runs import directory, locking, pipeline, provenance, results, session
 
 if TYPE_CHECKING:
+    from mnist_jax.data.custom.source import DataSource
     from mnist_jax.data.datasets import Dataset
 
 
@@ -26,6 +28,13 @@ def train(
     preset_name: options.PresetName = DEFAULT_PRESET,
     dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
+    data: options.OwnData = None,
+    test_data: options.TestData = None,
+    test_fraction: options.TestFraction = None,
+    classes: options.ClassNames = None,
+    invert: options.Invert = False,
+    resize: options.Resize = False,
+    transposed: options.Transposed = False,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Batch size.")] = None,
     optimizer: Annotated[
@@ -113,8 +122,11 @@ def train(
         start_matplotlib()
     if resume is not None:
         _check_only_resume_options(ctx)
-        job = _resumed_job(resume, epochs, data_dir, with_report)
+        job = _resumed_job(resume, epochs, data or data_dir, with_report)
     else:
+        source = source_from(
+            data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
+        )
         recipe = preset(preset_name)
         config = _override(
             recipe.config,
@@ -136,7 +148,7 @@ def train(
             label_smoothing=label_smoothing,
         )
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
-        job = _new_job(preset_name, config, hyperparams, seed, fraction, dataset, data_dir, out)
+        job = _new_job(preset_name, config, hyperparams, seed, fraction, dataset, data_dir, source, out)
 
     outcome, metrics = _train(job, started, checkpoint_every, with_report)
     if as_json:
@@ -157,12 +169,12 @@ class _Job(NamedTuple):
     is_new: bool
 
 
-def _resumed_job(folder: Path, epochs: int | None, data_dir: Path | None, with_report: bool) -> _Job:
+def _resumed_job(folder: Path, epochs: int | None, data_path: Path | None, with_report: bool) -> _Job:
     run = _with_epochs(directory.read(folder), epochs)
     if with_report:
         options.page(folder / report.NAME)
     start_jax()
-    return _Job(folder, run, loading.load_dataset_of(run, data_dir), is_new=False)
+    return _Job(folder, run, datasets.load_of(run, data_path), is_new=False)
 
 
 def _new_job(
@@ -173,6 +185,7 @@ def _new_job(
     validation_fraction: float,
     dataset: str | None,
     data_dir: Path | None,
+    source: "DataSource | None",
     out: Path | None,
 ) -> _Job:
     check_hyperparams(hyperparams)
@@ -181,9 +194,8 @@ def _new_job(
     if out is not None:
         locking.check_new(out)
     start_jax()
-    data = loading.load_or_digits(dataset, data_dir, validation_fraction, console.print_status)
-    source = data.name, data.sha256, validation_fraction, default_prng_impl()
-    run = directory.Run(preset_name, config, hyperparams, seed, *source)
+    data = datasets.load_new(dataset, data_dir, source, validation_fraction)
+    run = new_run(preset_name, config, hyperparams, seed, data, source, validation_fraction)
     folder = out or locking.default_run_dir(f"{preset_name}-{data.name}")
     return _Job(folder, run, data, is_new=True)
 
@@ -248,7 +260,7 @@ def _check_only_resume_options(ctx: typer.Context) -> None:
     Raises:
         SpecError: one was given on the command line.
     """
-    allowed = {"resume", "epochs", "data_dir", "checkpoint_every", "with_report", "as_json"}
+    allowed = {"resume", "epochs", "data", "data_dir", "checkpoint_every", "with_report", "as_json"}
     for name in sorted(set(ctx.params) - allowed):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

@@ -14,13 +14,14 @@ from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax._utils.process_setup import default_prng_impl, start_jax
 from mnist_jax._utils.text import percent
 from mnist_jax.cli import console, options, progress
+from mnist_jax.cli.datasets import for_classes, load_new, new_run, source_from
 from mnist_jax.config.networks import MLP, Activation
 from mnist_jax.config.optimizers import Schedule
 from mnist_jax.config.presets import STRONG
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import DivergenceError, RunError
-from mnist_jax.runs import directory, loading, locking, provenance, session
+from mnist_jax.runs import directory, locking, provenance, session
 
 if TYPE_CHECKING:
     import optuna
@@ -40,6 +41,13 @@ def tune(
     epochs: Annotated[int, typer.Option(metavar="N", help="Epochs per trial.")] = 10,
     dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
+    data: options.OwnData = None,
+    test_data: options.TestData = None,
+    test_fraction: options.TestFraction = None,
+    classes: options.ClassNames = None,
+    invert: options.Invert = False,
+    resize: options.Resize = False,
+    transposed: options.Transposed = False,
     validation_fraction: options.ToChooseBy = 1 / 6,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the search and of every network.")] = 0,
     out: Annotated[
@@ -60,6 +68,9 @@ def tune(
     check_positive_int("epochs", epochs)
     directory.check_seed(seed)
     options.check_to_choose_by(validation_fraction)
+    source = source_from(
+        data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
+    )
     resumed = (out / STUDY).exists()
     if not resumed:
         locking.check_new(out)
@@ -75,11 +86,11 @@ def tune(
         raise RunError('tune needs Optuna, which is not installed; pip install "mnist-jax[tune]"') from None
 
     start_jax()
-    data = loading.load_or_digits(dataset, data_dir, validation_fraction, console.print_status)
+    loaded = load_new(dataset, data_dir, source, validation_fraction)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings = {
-        "dataset": data.name,
-        "data": data.sha256,
+        "dataset": loaded.name,
+        "data": loaded.sha256,
         "epochs": epochs,
         "validation_fraction": validation_fraction,
         "seed": seed,
@@ -87,18 +98,17 @@ def tune(
     }
     with locking.reopen_run_dir(out) if resumed else locking.create_dir(out), _study(out, settings) as study:
         study.optimize(
-            lambda trial: _objective(trial, data, epochs, seed),
+            lambda trial: _objective(trial, loaded, epochs, seed),
             n_trials=max(0, trials - _count_finished(study)),
             callbacks=[lambda _, trial: _print_trial(trial, epochs)],
         )
         best, count = study.best_trial, _count_finished(study)
     started = time.perf_counter()
     config, hyperparams = _suggest(best, epochs)
-    keys = default_prng_impl()
-    run = directory.Run("tuned", config, hyperparams, seed, data.name, data.sha256, validation_fraction, keys)
+    run = new_run("tuned", config, hyperparams, seed, loaded, source, validation_fraction)
     versions = provenance.versions()
     with directory.create_run_dir(out / RUN, run, versions), progress.watch(epochs) as on_epoch:
-        outcome, metrics = session.complete(out / RUN, run, data, versions, started, on_epoch=on_epoch)
+        outcome, metrics = session.complete(out / RUN, run, loaded, versions, started, on_epoch=on_epoch)
     if as_json:
         search = {"trials": count, "best": best.number, "settings": best.params}
         console.print_json({"run": str(out / RUN), "search": search, **metrics})
@@ -231,6 +241,7 @@ def _objective(trial: "optuna.Trial", data: "Dataset", epochs: int, seed: int) -
     from mnist_jax.training.loop import fit
 
     config, hyperparams = _suggest(trial, epochs)
+    config = for_classes(config, data)
     pruned = False
 
     def after_epoch(record: "EpochRecord", _: Any) -> bool:

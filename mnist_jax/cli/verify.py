@@ -8,10 +8,11 @@ import typer
 
 from mnist_jax._utils.text import finite
 from mnist_jax.cli import console, options
+from mnist_jax.cli.datasets import load_of
 from mnist_jax.config.validation import check_choice, shorten
 from mnist_jax.errors import ModelError, RunError
 from mnist_jax.runs import directory
-from mnist_jax.runs.loading import load_dataset_of, load_networks, read_runs
+from mnist_jax.runs.loading import load_networks, read_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ def verify(
             help="Check in another runtime, such as opencv or chromium; installed on first use.",
         ),
     ] = None,
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
     as_json: options.Json = False,
 ) -> None:
     """Check that an ONNX file equals the JAX network, on the run's whole test set and on noise.
@@ -73,7 +74,7 @@ def verify(
 
     start_jax()
     spec, params = load_networks(folders, runs)
-    data = load_dataset_of(runs[0], data_dir)
+    data = load_of(runs[0], data_dir)
     metadata = _read_metadata(path, model, spec, data.classes)
     check = _check(path, model, spec, params, data, runtime)
     result = {

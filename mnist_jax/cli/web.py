@@ -8,6 +8,8 @@ import typer
 
 from mnist_jax._utils.process_setup import start_jax
 from mnist_jax.cli import console, options
+from mnist_jax.cli.datasets import load_of
+from mnist_jax.data.registry import DATASETS
 from mnist_jax.errors import DatasetError, DatasetUnavailableError, RunError
 from mnist_jax.runs import directory
 
@@ -20,7 +22,7 @@ def web(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="A new directory, or one that `web` wrote.")
     ] = Path("site"),
-    data_dir: options.DataDir = None,
+    data_dir: options.DataPath = None,
 ) -> None:
     """Write the drawing page, with a trained network, as a static site.
 
@@ -65,27 +67,33 @@ def page(model: Path, data_dir: Path | None) -> dict[str, bytes]:
         DatasetError: the data set differs from the one that the file names.
         RuntimeUnavailableError: onnxruntime-web cannot be downloaded.
     """
-    if model.suffix != ".onnx":
-        directory.read(model)
+    run = None if model.suffix == ".onnx" else directory.read(model)
     start_jax()
     from mnist_onnx.io import load_with_metadata
     from mnist_onnx.webapp_files import site
 
     spec, params, metadata = load_with_metadata(model if model.suffix == ".onnx" else model / directory.MODEL)
     try:
-        test = _test_set(metadata, data_dir)
+        test = _test_set(run, metadata, data_dir)
     except DatasetUnavailableError as error:
         console.print_status(f"the page has no test digits: {error}")
         test = None
     return site(spec, params, metadata, test)
 
 
-def _test_set(metadata: Mapping[str, str], data_dir: Path | None) -> "TestSet | None":
-    """Loads the test set of the data set that the metadata names; None if it names none."""
+def _test_set(
+    run: directory.Run | None, metadata: Mapping[str, str], data_dir: Path | None
+) -> "TestSet | None":
+    """Loads the test set of the run, or of the data set that the metadata names; None if it names none."""
     from mnist_jax.data.datasets import load
 
     if "dataset" not in metadata:
         return None
+    if run is not None and run.classes is not None:
+        return load_of(run, data_dir).test
+    if metadata["dataset"] not in DATASETS:
+        name = metadata["dataset"]
+        raise DatasetUnavailableError(f"{name} is data of its own; give its run, in place of the file")
     data = load(metadata["dataset"], data_dir)
     if data.sha256 != (expected := metadata.get("dataset_sha256")):
         raise DatasetError(f"{data.name} must have sha256 {expected}, as its file says; got {data.sha256}")

@@ -9,10 +9,7 @@ import numpy as np
 from mnist_jax._utils.nested_dicts import flatten_dict
 from mnist_jax.config.networks import IMAGE_SHAPE, MAX_CLASSES, PIXELS, Network, Spec
 from mnist_jax.config.training import Config
-from mnist_jax.config.validation import MAX_LABEL_LENGTH, is_label
 from mnist_jax.errors import InputError, SpecError
-
-LABELS = f"names, all different, printable, of at most {MAX_LABEL_LENGTH} characters"
 
 
 def check_spec(spec: Any) -> None:
@@ -52,12 +49,6 @@ def check_params(spec: Spec, params: Any) -> None:
             raise SpecError(
                 f"params must be those of {spec}, where {name} is {expected}; got {shapes.get(name, 'none')}"
             )
-
-
-def are_labels(value: Any) -> bool:
-    """Whether `value` is a sequence of 2 to 1,000 different class names, each a printable string."""
-    named = isinstance(value, list | tuple) and 2 <= len(value) <= MAX_CLASSES and all(map(is_label, value))
-    return named and len(set(value)) == len(value)
 
 
 def as_array(name: str, value: Any, expected: str = "an array") -> Any:

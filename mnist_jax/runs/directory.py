@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_jax._utils.atomic_io import parse_json, read_bytes, write_atomic
 from mnist_jax.config import serialization, training
+from mnist_jax.config.networks import LABELS, are_labels
 from mnist_jax.config.validation import check_choice, is_label, shorten
+from mnist_jax.data import registry
+from mnist_jax.data.custom.source import DataSource, source_from_json
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.runs import locking
 from mnist_jax.runs.locking import create_dir, unwritable
@@ -57,6 +60,8 @@ class Run:
         dataset_sha256: its checksum.
         validation_fraction: fraction of the training set held out at its end, for validation.
         prng_impl: JAX's name of the keys' PRNG implementation; another one draws other numbers.
+        classes: names of the classes, for data that is none of the named data sets; otherwise None.
+        data: where such data is, and how it is read; None for arrays of a Python program.
     """
 
     preset: str
@@ -67,6 +72,17 @@ class Run:
     dataset_sha256: str
     validation_fraction: float
     prng_impl: str
+    classes: tuple[str, ...] | None = None
+    data: DataSource | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return registry.classes(self.dataset) if self.classes is None else self.classes
+
+
+# The fields that are left out of `config.json` where they are None.
+OPTIONAL = {"classes", "data"}
 
 
 @contextmanager
@@ -118,7 +134,7 @@ def read(folder: Path) -> Run:
         raise RunError(
             f"{name} must have format {FORMAT}; got {version}, of another version of mnist-jax; train again"
         )
-    if missing := sorted({field.name for field in fields(Run)} - set(values)):
+    if missing := sorted({field.name for field in fields(Run)} - set(values) - OPTIONAL):
         raise RunError(f"{name} is damaged: it lacks {', '.join(missing)}")
     for field, kind in TYPES.items():
         if not isinstance(values[field], kind) or isinstance(values[field], bool):
@@ -134,9 +150,18 @@ def read(folder: Path) -> Run:
         config = serialization.from_json(values["config"])
         check_seed(values["seed"])
         check_choice("prng_impl", values["prng_impl"], PRNG_IMPLS)
+        classes = None if "classes" not in values else _classes(values["classes"], config.model.num_classes)
+        data = None if "data" not in values else source_from_json(values["data"])
     except SpecError as error:
         raise RunError(f"{name} is damaged: {error}") from None
-    return Run(config=config, hyperparams=hyperparams, **{field: values[field] for field in TYPES})
+    plain = {field: values[field] for field in TYPES}
+    return Run(config=config, hyperparams=hyperparams, classes=classes, data=data, **plain)
+
+
+def _classes(names: Any, count: int) -> tuple[str, ...]:
+    if not are_labels(names) or len(names) != count:
+        raise SpecError(f"classes must be {count} {LABELS}; got {shorten(names)}")
+    return tuple(names)
 
 
 def to_json(run: Run) -> dict[str, Any]:
@@ -146,7 +171,8 @@ def to_json(run: Run) -> dict[str, Any]:
         "config": serialization.to_json(run.config),
         "hyperparams": run.hyperparams._asdict(),
     }
-    values: dict[str, Any] = json.loads(json.dumps(plain))
+    given = {name: value for name, value in plain.items() if name not in OPTIONAL or value is not None}
+    values: dict[str, Any] = json.loads(json.dumps(given))
     return values
 
 

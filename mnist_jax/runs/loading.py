@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_jax._utils.nested_dicts import flatten_dict
 from mnist_jax.config.networks import Ensemble, Spec
 from mnist_jax.config.validation import shorten
+from mnist_jax.data.custom.source import DataSource, load_source, moved
 from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, RunError
 from mnist_jax.runs.directory import CHECKPOINT, Run, read, to_json
 
@@ -15,15 +16,31 @@ if TYPE_CHECKING:
     from mnist_jax.types import Params
 
 
-def load_dataset_of(run: Run, data_dir: Path | None) -> "Dataset":
+def load_dataset_of(run: Run, path: Path | None, **aids: Any) -> "Dataset":
     """Loads the data set that a run was started with.
 
+    Args:
+        run: the run.
+        path: the folder with a named data set's files; or, for a run on data of one's own, where it is now.
+        aids: `say` and `reader` of `load_source`.
+
     Raises:
-        DatasetError: the data set under that name is a different one now.
+        DatasetError: the data set under that name is a different one now, or the run does not know where
+            its data is.
     """
     from mnist_jax.data.datasets import load
 
-    data = load(run.dataset, data_dir, validation_fraction=run.validation_fraction)
+    fraction = run.validation_fraction
+    if run.classes is None:
+        data = load(run.dataset, path, validation_fraction=fraction)
+    else:
+        if run.data is None and path is None:
+            raise DatasetError(
+                f"the run was made in Python, from arrays called {run.dataset}; give a file or folder with "
+                "the same data: --data PATH"
+            )
+        source = moved(run.data or DataSource(str(path)), path)
+        data = load_source(source, validation_fraction=fraction, name=run.dataset, **aids)
     if data.sha256 != run.dataset_sha256:
         raise DatasetError(
             f"the run must use the {run.dataset} it started with, sha256 {run.dataset_sha256}; "

@@ -6,6 +6,7 @@ Specs are hashable, so that they can be static arguments of `jax.jit`.
 from mnist_jax.config.networks.choices import (
     DEFAULT_CLASSES,
     IMAGE_SHAPE,
+    LABELS,
     MAX_CLASSES,
     PIXEL_SCALE,
     PIXELS,
@@ -15,6 +16,7 @@ from mnist_jax.config.networks.choices import (
     Output,
     Padding,
     Pool,
+    are_labels,
 )
 from mnist_jax.config.networks.cnn import CNN, MAX_KERNEL_SIZE
 from mnist_jax.config.networks.ensemble import Ensemble, Network, Spec, member_name, members_by_prefix
@@ -24,6 +26,7 @@ __all__ = (
     "CNN",
     "DEFAULT_CLASSES",
     "IMAGE_SHAPE",
+    "LABELS",
     "MAX_CLASSES",
     "MAX_KERNEL_SIZE",
     "MLP",
@@ -38,6 +41,7 @@ __all__ = (
     "Padding",
     "Pool",
     "Spec",
+    "are_labels",
     "member_name",
     "members_by_prefix",
 )

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from mnist_jax.config.validation import INT32_MAX, check_positive_int
+from mnist_jax.config.validation import INT32_MAX, MAX_LABEL_LENGTH, check_positive_int, is_label
 from mnist_jax.errors import SpecError
 
 IMAGE_SHAPE = (28, 28)
@@ -13,6 +13,7 @@ PIXELS = 28 * 28
 # Factor from uint8 to 0..1, in float32. A product, as in the ONNX file: a quotient differs in the last bit.
 PIXEL_SCALE = 1 / 255
 DEFAULT_CLASSES, MAX_CLASSES = 10, 1000
+LABELS = f"names, all different, printable, of at most {MAX_LABEL_LENGTH} characters"
 
 Activation = Literal[
     "relu",
@@ -47,6 +48,12 @@ def check_num_classes(value: object) -> int:
     if not 2 <= count <= MAX_CLASSES:
         raise SpecError(f"num_classes must be from 2 to {MAX_CLASSES:,}; got {count:,}")
     return count
+
+
+def are_labels(value: Any) -> bool:
+    """Whether `value` is a list or tuple of 2 to 1,000 different class names, each a printable string."""
+    named = isinstance(value, list | tuple) and 2 <= len(value) <= MAX_CLASSES and all(map(is_label, value))
+    return named and len(set(value)) == len(value)
 
 
 def dense_shapes(layer_sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
