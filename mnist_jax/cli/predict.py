@@ -83,7 +83,7 @@ def predict(
 
     classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
     shown = LARGE if annotate is not None else SMALL if explain is not None else 0
-    own = directory.read(model).data if model.is_dir() else None
+    own = directory.read(model).data if (model / directory.CONFIG).exists() else None
     flags = {"invert": own is not None and own.invert, "resize": own is not None and own.resize}
     examined = partial(_examined, several, shown, own)
     results = list(from_stdin() if stdin else from_paths(files, examined, **flags))

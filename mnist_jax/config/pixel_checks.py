@@ -47,5 +47,6 @@ def look_inverted(images: Any) -> bool:
     if is_jax_array(some):
         some = sys.modules["jax"].device_get(some)
     white = 255 if some.dtype == np.uint8 else 1
-    border = [some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]]
-    return float(np.mean(np.asarray(border, np.float64))) > BRIGHT_BORDER * white
+    sides = some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]
+    border = np.concatenate([np.asarray(side, np.float64) for side in sides], axis=1)
+    return float(border.mean()) > BRIGHT_BORDER * white

@@ -101,7 +101,7 @@ def load(
 def _labeled(name: str, part: str, images: cache.Raw, labels: cache.Raw) -> Examples:
     """Images with their labels, checked against each other."""
     try:
-        as_labels(labels.array, len(images.array))
+        as_labels(labels.array, len(images.array), num_classes=len(registry.classes(name)))
     except InputError as error:
         raise DatasetError(f"{name}'s {part} files must match each other: {error}") from None
     if not len(images.array):

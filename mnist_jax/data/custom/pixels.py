@@ -104,8 +104,8 @@ def _scale(array: np.ndarray, what: str) -> float:
         return 255.0
     if 0 < high < DIMMEST_WHITE:
         raise InputError(
-            f"{what} must use the range 0..255 or, as floats, 0..1; got {low:g}..{high:g}; scale them: "
-            f"{what} * (255 / {high:g})"
+            f"{what} must use the range 0..255 or, as floats, 0..1; got {low:g}..{high:g}; "
+            f"multiply them by 255 / {high:g}"
         )
     return 1.0
 

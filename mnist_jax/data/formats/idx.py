@@ -8,7 +8,8 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -87,7 +88,7 @@ def is_idx(path: Path) -> bool:
     try:
         with _opened(path) as file:
             start = file.read(4)
-    except (OSError, EOFError, zlib.error):
+    except (OSError, DatasetError):
         return False
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in TYPES and 1 <= start[3] <= 4
 
@@ -110,32 +111,34 @@ def read(path: Path) -> np.ndarray:
         OSError: if it cannot be read.
     """
     check_ordinary(path, LARGEST)
-    try:
-        with _opened(path) as file:
-            dtype, shape = _any_header(file, path)
-            expected = math.prod(shape) * np.dtype(dtype).itemsize
-            zipped = isinstance(file, gzip.GzipFile)
-            size = path.stat().st_size - 4 - 4 * len(shape)
-            if zipped:
-                data = file.read(min(expected, LARGEST) + 1)
-                size = len(data)
-            if size != expected:
-                got = f"more than {expected:,}" if zipped and size > expected else f"{size:,}"
-                raise DatasetError(
-                    f"{path} must hold {expected:,} bytes by its header {list(shape)}; got {got} bytes"
-                )
-            if not zipped and dtype == "u1" and expected:
-                return np.memmap(path, np.uint8, "r", offset=4 + 4 * len(shape), shape=shape)
-            values = np.frombuffer(data if zipped else file.read(), dtype).reshape(shape)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{path} must be a whole gzip file; {error}") from None
+    with _opened(path) as file:
+        dtype, shape = _any_header(file, path)
+        expected = math.prod(shape) * np.dtype(dtype).itemsize
+        zipped = isinstance(file, gzip.GzipFile)
+        size = path.stat().st_size - 4 - 4 * len(shape)
+        if zipped:
+            data = file.read(min(expected, LARGEST) + 1)
+            size = len(data)
+        if size != expected:
+            got = f"more than {expected:,}" if zipped and size > expected else f"{size:,}"
+            raise DatasetError(
+                f"{path} must hold {expected:,} bytes by its header {list(shape)}; got {got} bytes"
+            )
+        if not zipped and dtype == "u1" and expected:
+            return np.memmap(path, np.uint8, "r", offset=4 + 4 * len(shape), shape=shape)
+        values = np.frombuffer(data if zipped else file.read(), dtype).reshape(shape)
     return values.astype(values.dtype.newbyteorder("="))
 
 
-def _opened(path: Path) -> IO[bytes]:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb")
+    try:
+        with cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb") as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{path} must be a whole gzip file; {error}") from None
 
 
 def _any_header(file: IO[bytes], path: Path) -> tuple[str, tuple[int, ...]]:
