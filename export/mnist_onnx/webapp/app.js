@@ -8,7 +8,9 @@ const paper = byId("paper");
 // `stroke` is the stroke being drawn, the last of `strokes`, while the pen is down.
 const state = { strokes: [], stroke: null, sample: null, cursor: null };
 const [card, samples, sampleImages, predict] = await start();
-const bars = card.labels.map(bar);
+const SHOWN = 10; // bars; of more classes, the most probable ones
+const bars = card.labels.slice(0, SHOWN).map(bar);
+const kind = card.labels.join("") === "0123456789" ? "digit" : "image";
 let [busy, outdated, answered, announcing, pen] = [false, false, 0, 0, null];
 
 async function start() {
@@ -45,15 +47,19 @@ async function checkSum(data, expected) {
 function bar(label) {
   const line = document.createElement("li");
   const [name, meter, fill, text] = ["span", "div", "div", "span"].map((tag) => document.createElement(tag));
-  name.textContent = label;
   meter.role = "meter";
-  meter.ariaLabel = `Probability of ${label}`;
   meter.ariaValueMin = 0;
   meter.ariaValueMax = 100;
   meter.append(fill);
   line.append(name, meter, text);
   byId("bars").append(line);
-  return { line, meter, text };
+  nameBar({ name, meter }, label);
+  return { line, name, meter, text };
+}
+
+function nameBar({ name, meter }, label) {
+  name.textContent = label;
+  meter.ariaLabel = `Probability of ${label}`;
 }
 
 function percent(share) {
@@ -81,13 +87,17 @@ async function update() {
 function showResult(result) {
   const probabilities = result ? result.probabilities : card.labels.map(() => 0);
   const best = result ? probabilities.indexOf(Math.max(...probabilities)) : -1;
-  bars.forEach(({ line, meter, text }, index) => {
+  const order = card.labels.map((_, index) => index);
+  if (order.length > SHOWN) order.sort((a, b) => probabilities[b] - probabilities[a]);
+  bars.forEach((each, place) => {
+    const [{ line, meter, text }, index] = [each, order[place]];
+    if (order.length > SHOWN) nameBar(each, card.labels[index]);
     line.classList.toggle("best", index === best);
     meter.ariaValueNow = (100 * probabilities[index]).toFixed(1);
     meter.firstChild.style.width = `${100 * probabilities[index]}%`;
     text.textContent = result ? percent(probabilities[index]) : "";
   });
-  const source = state.sample ? `test digit ${state.sample.index}, label ${state.sample.label} · ` : "";
+  const source = state.sample ? `test ${kind} ${state.sample.index}, label ${state.sample.label} · ` : "";
   byId("label").textContent = result ? card.labels[best] : "–";
   byId("confidence").textContent = result ? `confidence ${percent(probabilities[best])}` : "Waiting for a drawing";
   byId("time").textContent = result ? `${source}${result.milliseconds.toFixed(2)} ms in this browser` : "\u00a0";
@@ -258,6 +268,14 @@ document.addEventListener("keydown", (event) => {
 
 // ---- description of the network
 
+const longest = Math.max(...card.labels.map((label) => label.length));
+byId("bars").style.setProperty("--name", `${Math.min(longest, 12)}ch`);
+if (kind !== "digit") {
+  document.title = byId("title").textContent = `Draw one of ${card.labels.length} classes`;
+  byId("hint").textContent = `draw here, ${card.labels[0]} to ${card.labels.at(-1)}`;
+  byId("sample").textContent = "Random test image";
+  byId("bars").ariaLabel = "Probability of each class";
+}
 const share = card.test_accuracy;
 const accuracy = typeof share === "number" ? `, test accuracy ${(100 * share).toFixed(2)} %` : "";
 const parts = [`${card.preset ?? "A network"}, trained on ${card.dataset ?? "digits"}${accuracy}`];
