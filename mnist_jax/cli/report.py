@@ -10,7 +10,10 @@ import typer
 from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax.cli import options
 from mnist_jax.cli.datasets import load_of
-from mnist_jax.config.presets import PRESETS
+from mnist_jax.cli.network import network_options
+from mnist_jax.config.functions import Function
+from mnist_jax.config.presets import DEFAULT_PRESET, PRESETS
+from mnist_jax.data.custom.source import DataSource
 from mnist_jax.errors import RunError
 from mnist_jax.runs import directory, results, sweep_results
 
@@ -91,20 +94,24 @@ def write(folder: Path, run: directory.Run, data: "Dataset", out: Path) -> None:
 def command(run: directory.Run, epochs: int) -> str:
     """Returns the command that repeats a run, or nothing where there is none.
 
-    There is none for networks that are not a preset's, and for runs that were stopped before the end of a
-    schedule.
+    There is none for runs that were stopped before the end of a schedule, or made in Python.
 
     Args:
         run: the run's configuration.
         epochs: number of epochs that it trained.
     """
-    recipe = PRESETS.get(run.preset)
+    recipe = PRESETS.get(run.preset, PRESETS[DEFAULT_PRESET])
     stopped = epochs != run.config.epochs
-    if recipe is None or recipe.config.model != run.config.model or (stopped and run.config.follows_run):
+    parts = run.config.optimizer, run.config.schedule, run.config.loss
+    from_python = any(isinstance(part, Function) for part in parts)
+    if from_python or (stopped and run.config.follows_run) or (run.classes is not None and run.data is None):
         return ""
     run = replace(run, config=replace(run.config, epochs=epochs))
     keys = [] if run.prng_impl == directory.PRNG_IMPLS[0] else [f"JAX_DEFAULT_PRNG_IMPL={run.prng_impl}"]
-    words = [*keys, "mnist-jax", "train", "--preset", run.preset, "--dataset", run.dataset]
+    preset = run.preset if run.preset in PRESETS else DEFAULT_PRESET
+    words = [*keys, "mnist-jax", "train", "--preset", preset, *_data_options(run)]
+    if replace(run.config.model, num_classes=recipe.config.model.num_classes) != recipe.config.model:
+        words += network_options(run.config.model)
     settings = [
         *((field.name, recipe.config, run.config) for field in fields(run.config) if field.name != "model"),
         *(
@@ -120,3 +127,19 @@ def command(run: directory.Run, epochs: int) -> str:
                 return ""
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--seed", str(run.seed)])
+
+
+def _data_options(run: directory.Run) -> list[str]:
+    """The options that name a run's data set."""
+    source = run.data
+    if source is None:
+        return ["--dataset", run.dataset]
+    words = ["--data", source.path]
+    if source.test_path is not None:
+        words += ["--test-data", source.test_path]
+    if source.test_fraction != DataSource.test_fraction:
+        words += ["--test-fraction", str(source.test_fraction)]
+    if source.classes is not None:
+        words += ["--classes", ",".join(source.classes)]
+    flags = {"--invert": source.invert, "--resize": source.resize, "--transposed": source.transposed}
+    return [*words, *(flag for flag, given in flags.items() if given)]

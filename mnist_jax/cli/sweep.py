@@ -13,7 +13,7 @@ import typer
 from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax._utils.process_setup import start_jax, start_matplotlib
 from mnist_jax._utils.text import mean_and_std, percent
-from mnist_jax.cli import console, options, progress
+from mnist_jax.cli import console, network, options, progress
 from mnist_jax.cli.datasets import load_new, new_run, source_from
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import HyperParams, check_hyperparams
@@ -41,6 +41,14 @@ def sweep(
     label_smoothing: Annotated[
         str | None, typer.Option(metavar="X,X", help="Label smoothing values to try.")
     ] = None,
+    hidden: network.Hidden = None,
+    activation: network.ActivationName = None,
+    output: network.OutputName = None,
+    init: network.InitName = None,
+    channels: network.Channels = None,
+    kernel: network.KernelSize = None,
+    pool: network.PoolName = None,
+    padding: network.PaddingNames = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
     dataset: options.DatasetName = None,
     data_dir: options.DataDir = None,
@@ -77,7 +85,18 @@ def sweep(
         data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
     )
     recipe = preset(preset_name)
-    config = recipe.config if epochs is None else replace(recipe.config, epochs=epochs)
+    model = network.network_from(
+        recipe.config.model,
+        hidden=hidden,
+        activation=activation,
+        output=output,
+        init=init,
+        channels=channels,
+        kernel=kernel,
+        pool=pool,
+        padding=padding,
+    )
+    config = replace(recipe.config, model=model, epochs=recipe.config.epochs if epochs is None else epochs)
     combinations = _combinations(recipe.hyperparams, learning_rate, weight_decay, label_smoothing)
     options.check_to_choose_by(validation_fraction)
     folder = out or locking.default_run_dir("sweep")

@@ -1,26 +1,24 @@
 """`mnist-jax train`."""
 
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnist_jax._utils.process_setup import start_jax, start_matplotlib
-from mnist_jax.cli import console, datasets, options, progress, report
+from mnist_jax.cli import console, datasets, network, options, progress, report
 from mnist_jax.cli.datasets import new_run, source_from
+from mnist_jax.cli.train_job import Job, check_only_resume_options, check_unfinished, with_epochs
 from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, parse
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import Config, HyperParams, check_fraction, check_hyperparams
 from mnist_jax.config.validation import check_positive_int
-from mnist_jax.errors import RunError, SpecError
-from mnist_jax.runs import directory, locking, pipeline, provenance, results, session
+from mnist_jax.runs import directory, locking, pipeline, provenance, session
 
 if TYPE_CHECKING:
     from mnist_jax.data.custom.source import DataSource
-    from mnist_jax.data.datasets import Dataset
 
 
 def train(
@@ -35,6 +33,14 @@ def train(
     invert: options.Invert = False,
     resize: options.Resize = False,
     transposed: options.Transposed = False,
+    hidden: network.Hidden = None,
+    activation: network.ActivationName = None,
+    output: network.OutputName = None,
+    init: network.InitName = None,
+    channels: network.Channels = None,
+    kernel: network.KernelSize = None,
+    pool: network.PoolName = None,
+    padding: network.PaddingNames = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to train.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Batch size.")] = None,
     optimizer: Annotated[
@@ -121,7 +127,7 @@ def train(
     if with_report:
         start_matplotlib()
     if resume is not None:
-        _check_only_resume_options(ctx)
+        check_only_resume_options(ctx)
         job = _resumed_job(resume, epochs, data or data_dir, with_report)
     else:
         source = source_from(
@@ -130,6 +136,17 @@ def train(
         recipe = preset(preset_name)
         config = _override(
             recipe.config,
+            model=network.network_from(
+                recipe.config.model,
+                hidden=hidden,
+                activation=activation,
+                output=output,
+                init=init,
+                channels=channels,
+                kernel=kernel,
+                pool=pool,
+                padding=padding,
+            ),
             epochs=epochs,
             batch_size=batch_size,
             optimizer=None if optimizer is None else parse(Optimizer, optimizer),
@@ -160,21 +177,12 @@ def train(
     console.report_status(job.folder, job.run, outcome)
 
 
-class _Job(NamedTuple):
-    """A run, new or resumed, with its directory and its data set."""
-
-    folder: Path
-    run: directory.Run
-    data: "Dataset"
-    is_new: bool
-
-
-def _resumed_job(folder: Path, epochs: int | None, data_path: Path | None, with_report: bool) -> _Job:
-    run = _with_epochs(directory.read(folder), epochs)
+def _resumed_job(folder: Path, epochs: int | None, data_path: Path | None, with_report: bool) -> Job:
+    run = with_epochs(directory.read(folder), epochs)
     if with_report:
         options.page(folder / report.NAME)
     start_jax()
-    return _Job(folder, run, datasets.load_of(run, data_path), is_new=False)
+    return Job(folder, run, datasets.load_of(run, data_path), is_new=False)
 
 
 def _new_job(
@@ -187,7 +195,7 @@ def _new_job(
     data_dir: Path | None,
     source: "DataSource | None",
     out: Path | None,
-) -> _Job:
+) -> Job:
     check_hyperparams(hyperparams)
     directory.check_seed(seed)
     check_fraction(validation_fraction)
@@ -197,11 +205,11 @@ def _new_job(
     data = datasets.load_new(dataset, data_dir, source, validation_fraction)
     run = new_run(preset_name, config, hyperparams, seed, data, source, validation_fraction)
     folder = out or locking.default_run_dir(f"{preset_name}-{data.name}")
-    return _Job(folder, run, data, is_new=True)
+    return Job(folder, run, data, is_new=True)
 
 
 def _train(
-    job: _Job, started: float, checkpoint_every: int, with_report: bool
+    job: Job, started: float, checkpoint_every: int, with_report: bool
 ) -> tuple[pipeline.RunOutcome, dict[str, Any]]:
     """Trains in the locked run directory; returns the outcome and the content of `metrics.json`."""
     folder, run = job.folder, job.run
@@ -209,7 +217,7 @@ def _train(
     locked = directory.create_run_dir(folder, run, versions) if job.is_new else locking.reopen_run_dir(folder)
     with locked:
         start = session.newest(folder, run, console.print_status)
-        _check_unfinished(folder, run, start, with_report)
+        check_unfinished(folder, run, start, with_report)
         num_params = f"{run.config.model.num_params:,} parameters"
         console.print_status(f"{run.preset} on {run.dataset}: {run.config.model}, {num_params}")
         with progress.watch(run.config.epochs, len(start.history)) as on_epoch:
@@ -218,51 +226,7 @@ def _train(
             )
 
 
-def _check_unfinished(
-    folder: Path, run: directory.Run, start: pipeline.StartState, with_report: bool
-) -> None:
-    """Checks that there is something left to do: epochs to train, or a trained network to score.
-
-    Raises:
-        RunError: all epochs are done, and scored.
-    """
-    done = len(start.history)
-    scored = start.state is not None and results.is_scored(folder, done, start.state.eval_params)
-    if done > run.config.epochs or (done == run.config.epochs and scored):
-        hint = f"--epochs {done + 1} or more trains on"
-        if run.config.follows_run:
-            hint = f"its {run.config.schedule} schedule spans them; start a new run for more"
-        page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
-        raise RunError(f"{folder} has done all its epochs ({done}); {hint}{page}")
-
-
-def _with_epochs(run: directory.Run, epochs: int | None) -> directory.Run:
-    """Returns the run with another number of epochs, if one is given."""
-    if epochs is None or epochs == run.config.epochs:
-        return run
-    if run.config.follows_run:
-        raise SpecError(
-            f"--epochs must stay {run.config.epochs}, which the run's {run.config.schedule} schedule spans; "
-            f"got {epochs}; start a new run for more"
-        )
-    return replace(run, config=replace(run.config, epochs=epochs))
-
-
 def _override[Settings: (Config, HyperParams)](settings: Settings, **changes: Any) -> Settings:
     """Returns the settings with the changes that are not None."""
     given: Any = {name: value for name, value in changes.items() if value is not None}
     return settings._replace(**given) if isinstance(settings, HyperParams) else replace(settings, **given)
-
-
-def _check_only_resume_options(ctx: typer.Context) -> None:
-    """Refuses options that a resumed run reads from its directory instead.
-
-    Raises:
-        SpecError: one was given on the command line.
-    """
-    allowed = {"resume", "epochs", "data", "data_dir", "checkpoint_every", "with_report", "as_json"}
-    for name in sorted(set(ctx.params) - allowed):
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = "--preset" if name == "preset_name" else f"--{name.replace('_', '-')}"
-            raise SpecError(f"--resume takes the run's settings from its directory; leave out {option}")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from helpers.results import results_of
 
-from mnist_jax.cli import main, tune
+from mnist_jax.cli import main, tune, tune_study
+from mnist_jax.cli.tune_space import Space
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.runs import directory, locking
 
@@ -72,14 +73,14 @@ def test_a_search_resumes_and_keeps_the_best(
 @pytest.mark.slow
 def test_trials_below_the_median_are_pruned(digits: Dataset, tmp_path: Path) -> None:
     layer = {"layers": 1, "width_0": 64, "batch_size": 64, "dropout": 0.0, "label_smoothing": 0.0}
-    with tune._study(tmp_path, {"seed": 0}) as study:
+    with tune_study.open_study(tmp_path, {"seed": 0}) as study:
         for strength, rate in [*[(0.0, 1e-2)] * 4, (1.2, 3e-4)]:
             study.enqueue_trial({**layer, "deformation": strength, "learning_rate": rate})
-        study.optimize(lambda trial: tune._objective(trial, digits, 4, 0), n_trials=5)
+        study.optimize(lambda trial: tune._objective(trial, Space(), digits, 4, 0), n_trials=5)
         *good, behind = study.trials
         assert [(trial.state.name, max(trial.intermediate_values)) for trial in good] == [("COMPLETE", 4)] * 4
         assert (behind.state.name, max(behind.intermediate_values)) == ("PRUNED", 1)
-        assert tune._count_finished(study) == 5
+        assert tune_study.count_finished(study) == 5
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_an_empty_search_is_started(tmp_path: Path) -> None:
             with closing(sqlite3.connect(folder / "study.db")) as file:
                 file.executescript("CREATE TABLE a (b); DROP TABLE a;")
             assert (folder / "study.db").stat().st_size
-        with locking.reopen_run_dir(folder), tune._study(folder, {"seed": 3}) as study:
+        with locking.reopen_run_dir(folder), tune_study.open_study(folder, {"seed": 3}) as study:
             assert (len(study.trials), study.user_attrs) == (0, {"seed": 3})
         assert [path.name for path in folder.iterdir()] == ["study.db"]
 
@@ -161,7 +162,7 @@ def test_a_new_search_is_created_atomically(tmp_path: Path, monkeypatch: pytest.
     with (
         pytest.raises(OSError, match="No space left"),
         locking.create_dir(folder),
-        tune._study(folder, {"seed": 0}),
+        tune_study.open_study(folder, {"seed": 0}),
     ):
         pytest.fail("begun")
     assert not folder.exists()
@@ -169,12 +170,12 @@ def test_a_new_search_is_created_atomically(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_full_disk_is_reported_and_the_search_resumes(tmp_path: Path) -> None:
     """The file may not grow beyond its current size, and each trial adds to it."""
-    with tune._study(tmp_path, {"seed": 0}) as study:
+    with tune_study.open_study(tmp_path, {"seed": 0}) as study:
         study.set_user_attr("filling", "x" * 4096)
     size = (tmp_path / "study.db").stat().st_size // 512
     code = (
-        "import sys; from pathlib import Path; from mnist_jax.cli import tune\n"
-        "with tune._study(Path(sys.argv[1]), {'seed': 0}) as study:\n"
+        "import sys; from pathlib import Path; from mnist_jax.cli import tune_study\n"
+        "with tune_study.open_study(Path(sys.argv[1]), {'seed': 0}) as study:\n"
         "    for number in range(50): study.set_user_attr(str(number), 'x' * 1000)"
     )
     line = f'ulimit -f {size}; exec "{sys.executable}" -c "{code}" "{tmp_path}"'
@@ -182,7 +183,7 @@ def test_a_full_disk_is_reported_and_the_search_resumes(tmp_path: Path) -> None:
     stderr = done.stderr.splitlines()[-1]
     assert f"{tmp_path / 'study.db'} must be writable; " in stderr
     assert stderr.endswith("; the same command then resumes the search")
-    with tune._study(tmp_path, {"seed": 0}) as study:
+    with tune_study.open_study(tmp_path, {"seed": 0}) as study:
         assert len(study.user_attrs["filling"]) == 4096
 
 
@@ -190,7 +191,7 @@ def test_a_run_that_cannot_be_resumed_gets_no_resume_hint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "tuned"
-    with locking.create_dir(out), tune._study(out, {"seed": 0}):
+    with locking.create_dir(out), tune_study.open_study(out, {"seed": 0}):
         pass
     (out / "run").mkdir()
     (out / "run" / ".config.json.0a1b2c3d").write_text("half")

@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from mnist_jax import load
 from mnist_jax.cli import main
 from mnist_jax.cli.report import command
+from mnist_jax.config.functions import Function
 from mnist_jax.config.networks import MLP
 from mnist_jax.config.optimizers import Schedule
 from mnist_jax.report import plots
@@ -275,8 +276,10 @@ def test_its_command_repeats_the_run(words: str, tmp_path: Path) -> None:
 
 def test_a_run_that_no_command_repeats_has_none(run_dir: Path) -> None:
     run = directory.read(run_dir)
-    assert command(replace(run, preset="gone"), 3) == ""
-    assert command(replace(run, config=replace(run.config, model=MLP((7,), ("relu",)))), 3) == ""
+    small = replace(run, preset="gone", config=replace(run.config, model=MLP((7,), "tanh")))
+    assert " --hidden 7 --activation tanh --output softmax " in command(small, 3)
+    assert command(replace(run, classes=("a", "b")), 3) == ""  # arrays of a Python program
+    assert command(replace(run, config=replace(run.config, optimizer=Function("adam"))), 3) == ""
     assert "--epochs 2 " in command(run, 2)  # a stopped run
     assert command(replace(run, config=replace(run.config, schedule=Schedule("cosine"))), 2) == ""
 

@@ -1,0 +1,65 @@
+"""A training job of `mnist-jax train`, new or resumed, and what a resumed one may change."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from mnist_jax.errors import RunError, SpecError
+from mnist_jax.runs import directory, pipeline, results
+
+if TYPE_CHECKING:
+    from mnist_jax.data.datasets import Dataset
+
+
+class Job(NamedTuple):
+    """A run, new or resumed, with its directory and its data set."""
+
+    folder: Path
+    run: directory.Run
+    data: "Dataset"
+    is_new: bool
+
+
+def check_unfinished(folder: Path, run: directory.Run, start: pipeline.StartState, with_report: bool) -> None:
+    """Checks that there is something left to do: epochs to train, or a trained network to score.
+
+    Raises:
+        RunError: all epochs are done, and scored.
+    """
+    done = len(start.history)
+    scored = start.state is not None and results.is_scored(folder, done, start.state.eval_params)
+    if done > run.config.epochs or (done == run.config.epochs and scored):
+        hint = f"--epochs {done + 1} or more trains on"
+        if run.config.follows_run:
+            hint = f"its {run.config.schedule} schedule spans them; start a new run for more"
+        page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
+        raise RunError(f"{folder} has done all its epochs ({done}); {hint}{page}")
+
+
+def with_epochs(run: directory.Run, epochs: int | None) -> directory.Run:
+    """Returns the run with another number of epochs, if one is given."""
+    if epochs is None or epochs == run.config.epochs:
+        return run
+    if run.config.follows_run:
+        raise SpecError(
+            f"--epochs must stay {run.config.epochs}, which the run's {run.config.schedule} schedule spans; "
+            f"got {epochs}; start a new run for more"
+        )
+    return replace(run, config=replace(run.config, epochs=epochs))
+
+
+def check_only_resume_options(ctx: typer.Context) -> None:
+    """Refuses options that a resumed run reads from its directory instead.
+
+    Raises:
+        SpecError: one was given on the command line.
+    """
+    allowed = {"resume", "epochs", "data", "data_dir", "checkpoint_every", "with_report", "as_json"}
+    for name in sorted(set(ctx.params) - allowed):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--preset" if name == "preset_name" else f"--{name.replace('_', '-')}"
+            raise SpecError(f"--resume takes the run's settings from its directory; leave out {option}")
