@@ -44,7 +44,7 @@ def frameworks(
     check_positive_int("repeats", repeats)
     baselines = select(TRAINERS, names)
     data = load(dataset, data_dir, validation_fraction=0.0)
-    spec = preset(preset_name).config.model
+    spec = preset(preset_name).network
     result = output.new("frameworks", CLOCK) | {
         "dataset": dataset,
         "preset": preset_name,

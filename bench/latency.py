@@ -41,7 +41,7 @@ def latency(
     check_positive_int("repeats", repeats)
     baselines = select(PREDICTORS, names)
     data = load(dataset, data_dir, validation_fraction=0.0)
-    spec = preset(preset_name).config.model
+    spec = preset(preset_name).network
     result = output.new("latency", CLOCK) | {
         "dataset": dataset,
         "preset": preset_name,

@@ -50,7 +50,7 @@ def population(
         for n in counts or (1, 4, 16, 64, 256, *(1024,) * (platform == "gpu"))
     ]
     data = load(dataset, data_dir)
-    config = Config(preset(preset_name).config.model, batch_size=batch_size)
+    config = Config(preset(preset_name).network, batch_size=batch_size)
     result = output.new("population", CLOCK) | {
         "dataset": dataset,
         "preset": preset_name,

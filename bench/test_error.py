@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from bench import options, output
 from mnist_jax._utils.process_setup import default_prng_impl, start_jax
 from mnist_jax._utils.text import mean_and_std, percent
+from mnist_jax.config.networks import Network
 from mnist_jax.config.presets import PRESETS, Preset, preset
 from mnist_jax.config.serialization import to_json
 from mnist_jax.config.training import Config
@@ -138,7 +139,7 @@ def _ensemble(run: directory.Run, data: Any, members: list[pipeline.SeedResult])
     from mnist_jax import Ensemble, ensemble_params, evaluate
     from mnist_onnx import check_parity, to_onnx
 
-    spec = Ensemble((run.config.model,) * len(members))
+    spec = Ensemble((cast(Network, run.config.model),) * len(members))
     params = ensemble_params([member.params for member in members])
     parity = check_parity(spec, params, to_onnx(spec, params), data.test.images)
     seconds = sum(member.seconds for member in members)

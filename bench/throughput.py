@@ -63,7 +63,7 @@ def throughput(
     for dtype in dtypes or ():
         check_choice("dtype", dtype, DTYPES)
     torch_python = None if python is None else environment(Baseline("", TORCH), environments, python)
-    specs = {name: preset(name).config.model for name in preset_names or PRESETS}
+    specs = {name: preset(name).network for name in preset_names or PRESETS}
     sizes = [check_positive_int("batch size", size) for size in batch_sizes or BATCH_SIZES]
     data = load(dataset, data_dir, validation_fraction=0.0).train
     result = output.new("throughput", CLOCK) | {"dataset": dataset, "examples": len(data.labels)}
@@ -117,7 +117,7 @@ def _epoch(
     timing = interleaved({"epoch": epoch}, repeats)["epoch"]
     count = len(data.labels)
     steps = -(-count // batch_size)
-    achieved = flops(spec, batch_size) * (count / batch_size) / timing.median
+    achieved = flops(cast(Network, spec), batch_size) * (count / batch_size) / timing.median
     return {
         "epoch_seconds": timing._asdict(),
         "compile_seconds": compile_seconds,

@@ -13,6 +13,7 @@ from .config.deformation import Deformation as Deformation
 from .config.networks import CNN as CNN
 from .config.networks import MLP as MLP
 from .config.networks import Ensemble as Ensemble
+from .config.networks import FlaxModel as FlaxModel
 from .config.networks import Network as Network
 from .config.networks import Spec as Spec
 from .config.optimizers import OPTIMIZERS as OPTIMIZERS

@@ -12,6 +12,7 @@ from mnist_jax.cli import options
 from mnist_jax.cli.datasets import load_of
 from mnist_jax.cli.network import network_options
 from mnist_jax.config.functions import Function
+from mnist_jax.config.networks import FlaxModel
 from mnist_jax.config.presets import DEFAULT_PRESET, PRESETS
 from mnist_jax.data.custom.source import DataSource
 from mnist_jax.errors import RunError
@@ -102,16 +103,17 @@ def command(run: directory.Run, epochs: int) -> str:
     """
     recipe = PRESETS.get(run.preset, PRESETS[DEFAULT_PRESET])
     stopped = epochs != run.config.epochs
-    parts = run.config.optimizer, run.config.schedule, run.config.loss
-    from_python = any(isinstance(part, Function) for part in parts)
-    if from_python or (stopped and run.config.follows_run) or (run.classes is not None and run.data is None):
+    network, parts = run.config.model, (run.config.optimizer, run.config.schedule, run.config.loss)
+    if isinstance(network, FlaxModel) or any(isinstance(part, Function) for part in parts):
+        return ""
+    if (stopped and run.config.follows_run) or (run.classes is not None and run.data is None):
         return ""
     run = replace(run, config=replace(run.config, epochs=epochs))
     keys = [] if run.prng_impl == directory.PRNG_IMPLS[0] else [f"JAX_DEFAULT_PRNG_IMPL={run.prng_impl}"]
     preset = run.preset if run.preset in PRESETS else DEFAULT_PRESET
     words = [*keys, "mnist-jax", "train", "--preset", preset, *_data_options(run)]
-    if replace(run.config.model, num_classes=recipe.config.model.num_classes) != recipe.config.model:
-        words += network_options(run.config.model)
+    if replace(network, num_classes=recipe.network.num_classes) != recipe.network:
+        words += network_options(network)
     settings = [
         *((field.name, recipe.config, run.config) for field in fields(run.config) if field.name != "model"),
         *(

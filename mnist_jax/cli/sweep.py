@@ -86,7 +86,7 @@ def sweep(
     )
     recipe = preset(preset_name)
     model = network.network_from(
-        recipe.config.model,
+        recipe.network,
         hidden=hidden,
         activation=activation,
         output=output,

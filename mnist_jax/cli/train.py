@@ -137,7 +137,7 @@ def train(
         config = _override(
             recipe.config,
             model=network.network_from(
-                recipe.config.model,
+                recipe.network,
                 hidden=hidden,
                 activation=activation,
                 output=output,

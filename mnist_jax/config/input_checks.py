@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mnist_jax._utils.nested_dicts import flatten_dict
-from mnist_jax.config.networks import IMAGE_SHAPE, MAX_CLASSES, PIXELS, Network, Spec
+from mnist_jax.config.networks import IMAGE_SHAPE, MAX_CLASSES, PIXELS, Spec, Trainable
 from mnist_jax.config.training import Config
 from mnist_jax.errors import InputError, SpecError
 
@@ -20,7 +20,9 @@ def check_spec(spec: Any) -> None:
     """
     if not isinstance(spec, Spec):
         hint = "; take its model" if isinstance(spec, Config) else ""
-        raise SpecError(f"spec must be an MLP, a CNN or an Ensemble; got {type(spec).__name__}{hint}")
+        raise SpecError(
+            f"spec must be an MLP, a CNN, an Ensemble or a FlaxModel; got {type(spec).__name__}{hint}"
+        )
 
 
 def check_config(config: Any) -> None:
@@ -30,7 +32,7 @@ def check_config(config: Any) -> None:
         SpecError: if it is not.
     """
     if not isinstance(config, Config):
-        hint = "; put it into one: Config(spec)" if isinstance(config, Network) else ""
+        hint = "; put it into one: Config(spec)" if isinstance(config, Trainable) else ""
         raise SpecError(f"config must be a Config; got {type(config).__name__}{hint}")
 
 

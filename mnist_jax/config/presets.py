@@ -1,6 +1,6 @@
 """Presets: five networks from beginners' MNIST notebooks, better recipes for them, and further networks."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from mnist_jax.config.deformation import Deformation
 from mnist_jax.config.functions import Function
@@ -26,6 +26,11 @@ class Preset(NamedTuple):
     claim: str | None = None
     claimed: float | None = None
     hyperparams: HyperParams = HyperParams()
+
+    @property
+    def network(self) -> Network:
+        """The network."""
+        return cast(Network, self.config.model)
 
     def hyperparams_for(self, optimizer: Optimizer | Function) -> HyperParams:
         """The recipe's hyperparameters, for any optimizer.
@@ -88,10 +93,10 @@ PRESETS: dict[str, Preset] = {
     # LeCun et al. 1998, but fully connected between channels, with ReLU and softmax for tanh and RBF units.
     "lenet-5": Preset(Config(CNN((6, 16), 5, "average", (120, 84), ("same", "valid")), batch_size=128), 0.1),
     "cnn-32-64": Preset(Config(CNN((32, 64), 3, "average", (256,)), epochs=5, batch_size=128), 0.1),
-    **{f"{name}-tuned": _tuned(recipe.config.model) for name, recipe in NOTEBOOKS.items()},
+    **{f"{name}-tuned": _tuned(recipe.network) for name, recipe in NOTEBOOKS.items()},
     # The smallest network needs more epochs on deformed images.
     **{
-        f"{name}-deformed": _deformed(recipe.config.model, 250 if name == "mlp-50-50-sigmoid" else 100)
+        f"{name}-deformed": _deformed(recipe.network, 250 if name == "mlp-50-50-sigmoid" else 100)
         for name, recipe in NOTEBOOKS.items()
     },
     "cnn-8-24-deformed": _deformed(

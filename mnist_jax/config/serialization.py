@@ -1,20 +1,22 @@
 """Conversion of configs, networks and hyperparameters to plain JSON values and back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from mnist_jax.config.deformation import Deformation
 from mnist_jax.config.functions import Function
-from mnist_jax.config.networks import CNN, DEFAULT_CLASSES, MLP, Ensemble, Network, Spec
+from mnist_jax.config.networks import CNN, DEFAULT_CLASSES, MLP, Ensemble, FlaxModel, Spec, Trainable
 from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.training import Config, HyperParams, check_hyperparams
 from mnist_jax.errors import SpecError
 
+_ANY = MLP(())
+
 
 def to_json(config: Config) -> dict[str, Any]:
     """A config as plain values, ready for `json.dump`."""
-    values = {**asdict(config), "model": network_to_json(config.model)}
+    values = asdict(replace(config, model=_ANY)) | {"model": network_to_json(config.model)}
     for name in ("optimizer", "schedule", "loss"):
         part = getattr(config, name)
         if isinstance(part, Function):
@@ -50,6 +52,8 @@ def network_to_json(spec: Spec) -> dict[str, Any]:
     """
     if isinstance(spec, Ensemble):
         return {"members": [network_to_json(member) for member in spec.members]}
+    if isinstance(spec, FlaxModel):
+        return {"module": spec.name, "num_classes": spec.num_classes, "output": spec.output}
     values = asdict(spec)
     if spec.num_classes == DEFAULT_CLASSES:
         del values["num_classes"]
@@ -66,13 +70,21 @@ def network_from_json(values: Any) -> Spec:
         members = _fields(Ensemble, "model", values)["members"]
         if not isinstance(members, list | tuple):
             raise SpecError(f"members must be a list of networks; got {members!r}")
-        return Ensemble(tuple(_single_from_json(member) for member in members))
+        networks: Any = tuple(_single_from_json(member) for member in members)
+        return Ensemble(networks)
     return _single_from_json(values)
 
 
-def _single_from_json(values: Any) -> Network:
+def _single_from_json(values: Any) -> Trainable:
+    if isinstance(values, Mapping) and "module" in values:
+        expected = {"module", "num_classes", "output"}
+        if set(values) != expected:
+            raise SpecError(
+                f"model must have the fields {', '.join(sorted(expected))}; got {sorted(values)!r}"
+            )
+        return FlaxModel(None, values["num_classes"], values["output"], values["module"])
     kind = CNN if isinstance(values, Mapping) and "channels" in values else MLP
-    network: Network = kind(**_fields(kind, "model", values, optional=("num_classes",)))
+    network: Trainable = kind(**_fields(kind, "model", values, optional=("num_classes",)))
     return network
 
 

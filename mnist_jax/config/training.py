@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 from mnist_jax._utils.frozen import converted, set_fields
 from mnist_jax.config.deformation import Deformation
 from mnist_jax.config.functions import Function, as_function
-from mnist_jax.config.networks import Dtype, Ensemble, Network
+from mnist_jax.config.networks import Dtype, Ensemble, FlaxModel, Trainable
 from mnist_jax.config.optimizers import OPTIMIZERS, Optimizer, Schedule, as_optimizer, as_schedule
 from mnist_jax.config.validation import (
     FLOAT32_MAX,
@@ -32,7 +32,7 @@ class Config:
     """The static settings of a training run.
 
     Attributes:
-        model: network spec.
+        model: network spec: an `MLP`, a `CNN` or a `FlaxModel`.
         epochs: number of passes over the training set.
         batch_size: examples per step. The last batch of an epoch may be smaller.
         optimizer: an `Optimizer`; or as on the command line, such as `adam` or `sgd:momentum=0.9`; or a
@@ -62,7 +62,7 @@ class Config:
         (3, 'float32', 'sgd:momentum=0.9', 'constant')
     """
 
-    model: Network
+    model: Trainable
     epochs: int = 10
     batch_size: int = 32
     optimizer: converted[str | Callable[..., Any], Optimizer | Function] = converted(
@@ -78,9 +78,9 @@ class Config:
     loss: converted[Callable[..., Any] | None, Function | None] = converted(None, _as_loss)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, Network):
+        if not isinstance(self.model, Trainable):
             hint = "; train its members one by one" if isinstance(self.model, Ensemble) else ""
-            raise SpecError(f"model must be an MLP or a CNN; got {self.model!r}{hint}")
+            raise SpecError(f"model must be an MLP, a CNN or a FlaxModel; got {self.model!r}{hint}")
         set_fields(
             self,
             epochs=check_positive_int("epochs", self.epochs),
@@ -89,6 +89,11 @@ class Config:
             fgsm_epsilon=check_float("fgsm_epsilon", self.fgsm_epsilon, 0, 1),
         )
         check_choice("dtype", self.dtype, get_args(Dtype))
+        if isinstance(self.model, FlaxModel) and (self.dropout or self.dtype != "float32"):
+            raise SpecError(
+                f"dropout and dtype must be those of the module {self.model.name} itself; "
+                f"got dropout {self.dropout:g} and dtype {self.dtype}; leave them out"
+            )
         if not isinstance(self.deformation, Deformation | None):
             raise SpecError(f"deformation must be a Deformation or None; got {self.deformation!r}")
         if self.clip_norm is not None:

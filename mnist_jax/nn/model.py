@@ -1,27 +1,18 @@
-"""Networks as pure functions: `init(spec, key) -> params` and `apply(spec, params, images) -> logits`.
+"""Networks as pure functions: `init(spec, key) -> params` and `apply(spec, params, images) -> logits`."""
 
-This is the only module that imports Flax.
-"""
-
-import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast, get_args
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float32, UInt8
 
 from mnist_jax.config.input_checks import as_images, check_params, check_spec
 from mnist_jax.config.networks import (
-    CNN,
     IMAGE_SHAPE,
     PIXEL_SCALE,
     Dtype,
-    Ensemble,
-    KernelInit,
-    Network,
+    FlaxModel,
     Output,
     Spec,
     member_name,
@@ -30,85 +21,10 @@ from mnist_jax.config.networks import (
 from mnist_jax.config.pixel_checks import check_pixels
 from mnist_jax.config.validation import check_choice, check_float
 from mnist_jax.errors import SpecError
-from mnist_jax.nn.convolution import convolve, pool
+from mnist_jax.nn.flax_model import apply_module, init_variables
 from mnist_jax.nn.keys import check_key
-from mnist_jax.nn.matmul import dot_general
+from mnist_jax.nn.modules import HIDDEN, module_of
 from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
-
-_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "relu": nn.relu,
-    "sigmoid": nn.sigmoid,
-    "tanh": nn.tanh,
-    "gelu": nn.gelu,
-    "gelu_exact": functools.partial(nn.gelu, approximate=False),
-    "elu": nn.elu,
-    "selu": nn.selu,
-    "silu": nn.silu,
-    "swish": nn.silu,
-    "leaky_relu": nn.leaky_relu,
-    "softplus": nn.softplus,
-    "hard_sigmoid": nn.hard_sigmoid,
-    "hard_swish": nn.hard_swish,
-    "mish": jax.nn.mish,
-}
-_INITIALIZERS: dict[KernelInit, nn.initializers.Initializer] = {
-    "glorot_uniform": nn.initializers.glorot_uniform(),
-    "he_normal": nn.initializers.he_normal(),
-}
-_HIDDEN = "hidden", "layers"  # Flax collection and name of the sown outputs of hidden layers
-
-
-class _Network(nn.Module):
-    """An MLP or a CNN: pixels `[batch, 28, 28]` in 0..1 to logits `[batch, classes]`."""
-
-    spec: Network
-    dtype: Dtype = "float32"
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, pixels: jax.Array) -> jax.Array:
-        spec, init_fn = self.spec, _INITIALIZERS[self.spec.kernel_init]
-        dense = functools.partial(nn.Dense, kernel_init=init_fn, dtype=self.dtype, dot_general=dot_general)
-        conv = functools.partial(
-            nn.Conv, kernel_init=init_fn, dtype=self.dtype, conv_general_dilated=convolve
-        )
-        drop = nn.Dropout(self.dropout, deterministic=not self.dropout)
-        hidden = pixels
-        if isinstance(spec, CNN):
-            hidden = hidden[..., None]
-            for channels, padding in zip(spec.channels, spec.padding, strict=True):
-                hidden = conv(channels, (spec.kernel_size,) * 2, padding=padding.upper())(hidden)
-                hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](hidden))
-                self.sow(*_HIDDEN, hidden)
-                hidden = drop(hidden)
-        hidden = hidden.reshape(len(hidden), math.prod(hidden.shape[1:]))  # -1 fails for an empty batch
-        for width, activation in zip(spec.layer_sizes[1:-1], spec.activations, strict=True):
-            hidden = _ACTIVATIONS[activation](dense(width)(hidden))
-            self.sow(*_HIDDEN, hidden)
-            hidden = drop(hidden)
-        return dense(spec.num_classes)(hidden).astype(jnp.float32)
-
-
-class _Ensemble(nn.Module):
-    """An ensemble: pixels `[batch, 28, 28]` in 0..1 to the mean of its members' logits."""
-
-    spec: Ensemble
-    dtype: Dtype = "float32"
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, pixels: jax.Array) -> jax.Array:
-        logits = [
-            _Network(member, self.dtype, self.dropout, name=prefix.rstrip("/"))(pixels)
-            for prefix, member in members_by_prefix(self.spec).items()
-        ]
-        return functools.reduce(jnp.add, logits) * jnp.float32(1 / len(logits))
-
-
-def _module(spec: Spec, dtype: Dtype = "float32", dropout: float = 0.0) -> nn.Module:
-    if isinstance(spec, Ensemble):
-        return _Ensemble(spec, dtype, dropout)
-    return _Network(spec, dtype, dropout)
 
 
 def init(spec: Spec, key: Key) -> Params:
@@ -120,7 +36,8 @@ def init(spec: Spec, key: Key) -> Params:
 
     Returns:
         A nested dict of float32 arrays. Layer `Dense_i` has a `kernel` `[in, out]` and a `bias` `[out]`; the
-        kernel of `Conv_i` is `[height, width, in, out]`. An ensemble has a dict per member: `member_0`, ...
+        kernel of `Conv_i` is `[height, width, in, out]`. An ensemble has a dict per member: `member_0`, ...;
+        a `FlaxModel` one per collection: `params`, ...
 
     Raises:
         SpecError: if `spec` is not a network spec or `key` is not a single typed key.
@@ -133,7 +50,9 @@ def init(spec: Spec, key: Key) -> Params:
     """
     check_spec(spec)
     check_key(key)
-    return cast(Params, _module(spec).init(key, jnp.zeros((1, *IMAGE_SHAPE), jnp.float32))["params"])
+    if isinstance(spec, FlaxModel):
+        return init_variables(spec, key)
+    return cast(Params, module_of(spec).init(key, jnp.zeros((1, *IMAGE_SHAPE), jnp.float32))["params"])
 
 
 def ensemble_params(members: Sequence[Params]) -> Params:
@@ -199,8 +118,10 @@ def apply(
     images = as_images(images)
     if check_float("dropout", dropout, 0, 1):
         check_key(key)
+    if isinstance(spec, FlaxModel):
+        return apply_module(spec, params, to_unit_range(images))
     keys = None if key is None else {"dropout": key}
-    network = _module(spec, dtype, dropout)
+    network = module_of(spec, dtype, dropout)
     return cast(Logits, network.apply({"params": params}, to_unit_range(images), rngs=keys))
 
 
@@ -215,7 +136,7 @@ def intermediates(spec: Spec, params: Params, images: Images) -> tuple[jax.Array
     Returns:
         The float32 outputs of each hidden layer after its activation, from the first to the last: `[batch,
         size]` for a dense layer, and `[batch, side, side, channels]` after pooling for a convolution. For an
-        ensemble, those of all members in order.
+        ensemble, those of all members in order; of a `FlaxModel`, none.
 
     Raises:
         InputError, SpecError: as `apply`.
@@ -230,8 +151,10 @@ def intermediates(spec: Spec, params: Params, images: Images) -> tuple[jax.Array
     check_spec(spec)
     check_params(spec, params)
     images = as_images(images)
-    collection, name = _HIDDEN
-    _, sown = _module(spec).apply({"params": params}, to_unit_range(images), mutable=collection)
+    if isinstance(spec, FlaxModel):
+        return ()
+    collection, name = HIDDEN
+    _, sown = module_of(spec).apply({"params": params}, to_unit_range(images), mutable=collection)
     layers = sown.get(collection, {})
     members = [layers.get(prefix.rstrip("/"), {}) if prefix else layers for prefix in members_by_prefix(spec)]
     return tuple(layer for member in members for layer in member.get(name, ()))
@@ -247,7 +170,7 @@ def to_unit_range(
 
 def probabilities(output: Output, logits: Logits) -> Logits:
     """Convert logits to probabilities by softmax, or by sigmoids, which need not sum to one."""
-    return nn.softmax(logits) if output == "softmax" else nn.sigmoid(logits)
+    return jax.nn.softmax(logits) if output == "softmax" else jax.nn.sigmoid(logits)
 
 
 def predict(spec: Spec, params: Params, images: Images) -> Logits:

@@ -105,7 +105,7 @@ def load_networks(folders: Sequence[Path], runs: Sequence[Run]) -> "tuple[Spec, 
     """
     from mnist_jax.nn.model import ensemble_params
 
-    networks = tuple(run.config.model for run in runs)
+    networks: tuple[Any, ...] = tuple(run.config.model for run in runs)
     spec = Ensemble(networks) if len(networks) > 1 else networks[0]
     params = [load_params(folder, run) for folder, run in zip(folders, runs, strict=True)]
     return spec, ensemble_params(params) if len(params) > 1 else params[0]

@@ -27,7 +27,7 @@ from mnist_jax.training.state import TrainState
 FORMAT = 2
 # Bytes: above a state with two moments and an average of any network that fits protobuf's 2 GiB limit.
 LARGEST = 2**34
-PARAMS, EMA_PARAMS = f"params{SEPARATOR}", f"ema_params{SEPARATOR}"
+PARAMS, EMA_PARAMS, MODEL_STATE = (f"{name}{SEPARATOR}" for name in ("params", "ema_params", "model_state"))
 
 
 def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, Any]) -> None:
@@ -130,7 +130,12 @@ def load_params(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, An
     """
     flat, header = _read(path)
     prefix = EMA_PARAMS if any(name.startswith(EMA_PARAMS) for name in flat) else PARAMS
-    params = {name[len(prefix) :]: flat[name] for name in flat if name.startswith(prefix)}
+    params = {
+        name[len(start) :]: flat[name]
+        for start in (prefix, MODEL_STATE)
+        for name in flat
+        if name.startswith(start)
+    }
     try:
         return param_dicts.unflatten(params), header
     except (AttributeError, TypeError, IndexError):  # an array and a layer have the same name

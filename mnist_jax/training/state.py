@@ -17,6 +17,7 @@ class TrainState(NamedTuple):
         step: number of updates so far, int32 `[]`.
         key: the run's typed PRNG key; it never changes.
         ema_params: moving average of `params` where `config.ema_decay` is set; otherwise None.
+        model_state: the collections that a `FlaxModel` updates itself, such as `batch_stats`; otherwise None.
 
     Examples:
         >>> import jax
@@ -31,11 +32,16 @@ class TrainState(NamedTuple):
     step: Int32[Array, ""]
     key: Key
     ema_params: Params | None = None
+    model_state: Params | None = None
 
     @property
     def eval_params(self) -> Params:
-        """The parameters to evaluate and export: `ema_params` if set, otherwise `params`."""
-        return self.params if self.ema_params is None else self.ema_params
+        """The parameters to evaluate and export: `ema_params` if set, otherwise `params`.
+
+        Those of a `FlaxModel` include its other collections.
+        """
+        params = self.params if self.ema_params is None else self.ema_params
+        return params if self.model_state is None else {**params, **self.model_state}
 
 
 class StepMetrics(NamedTuple):

@@ -21,14 +21,16 @@ import optax
 from mnist_jax.augmentation.adversarial import fgsm
 from mnist_jax.augmentation.deform import deform
 from mnist_jax.config.input_checks import as_examples, check_config, check_params
+from mnist_jax.config.networks import FlaxModel
 from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.evaluation.metrics import cross_entropy, own_loss
+from mnist_jax.nn.flax_model import apply_in_training, split_variables
 from mnist_jax.nn.keys import check_key
-from mnist_jax.nn.model import apply, init
+from mnist_jax.nn.model import apply, init, to_unit_range
 from mnist_jax.training.optimizer import ema_update, learning_rate_at, make_optimizer
 from mnist_jax.training.state import StepMetrics, TrainState
 from mnist_jax.types import AnyArray, Array, Key, Params, Scalar
@@ -54,10 +56,12 @@ def init_state(config: Config, key: Key) -> TrainState:
     check_config(config)
     check_key(key)
     init_key, run_key = jax.random.split(key)
-    params = init(config.model, init_key)
+    params, model_state = init(config.model, init_key), None
+    if isinstance(config.model, FlaxModel):
+        params, model_state = split_variables(params)
     opt_state = make_optimizer(config, 0.0, 0.0).init(params)
     ema_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), run_key, ema_params)
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), run_key, ema_params, model_state)
 
 
 def abstract_state(config: Config) -> TrainState:
@@ -117,31 +121,38 @@ def _step(
         keys = jax.random.split(deform_key, len(images))
         images = jax.vmap(functools.partial(deform, config.deformation))(keys, images)
 
-    def loss_on(params: Params, images: AnyArray) -> tuple[Scalar, Array]:
-        logits = apply(
-            config.model,
-            view(params),
-            images,
-            dtype=config.dtype,
-            dropout=config.dropout,
-            key=dropout_key,
-        )
+    def loss_on(params: Params, images: AnyArray) -> tuple[Scalar, tuple[Array, Params | None]]:
+        if isinstance(config.model, FlaxModel):
+            variables = {**params, **(state.model_state or {})}
+            logits, model_state = apply_in_training(
+                config.model, variables, to_unit_range(images), dropout_key
+            )
+        else:
+            model_state = None
+            logits = apply(
+                config.model,
+                view(params),
+                images,
+                dtype=config.dtype,
+                dropout=config.dropout,
+                key=dropout_key,
+            )
         losses = _losses(config, hyperparams, logits, batch.labels)
         predictions = logits.argmax(axis=-1).astype(jnp.int32)
         correct = (predictions == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
-        return losses.mean(), correct
+        return losses.mean(), (correct, model_state)
 
     adversarial = None
     if config.fgsm_epsilon:
         adversarial = fgsm(lambda pixels: loss_on(state.params, pixels)[0], config.fgsm_epsilon, images)
 
-    def loss_of(params: Params) -> tuple[Scalar, Array]:
-        loss, correct = loss_on(params, images)
+    def loss_of(params: Params) -> tuple[Scalar, tuple[Array, Params | None]]:
+        loss, aux = loss_on(params, images)
         if adversarial is not None:
             loss = (loss + loss_on(params, adversarial)[0]) / 2
-        return loss, correct
+        return loss, aux
 
-    (loss, correct), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (loss, (correct, model_state)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     rate = learning_rate_at(config, hyperparams, state.step)
     with jax.numpy_dtype_promotion("standard"):  # optax relies on implicit promotion
         updates, opt_state = make_optimizer(config, rate, hyperparams.weight_decay).update(
@@ -151,7 +162,7 @@ def _step(
     if config.ema_decay is not None and ema_params is not None:
         ema_params = ema_update(config.ema_decay, ema_params, params, step)
     metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
-    return TrainState(params, opt_state, step, state.key, ema_params), metrics
+    return TrainState(params, opt_state, step, state.key, ema_params, model_state), metrics
 
 
 def _losses(config: Config, hyperparams: HyperParams, logits: Array, labels: AnyArray) -> Array:
@@ -205,8 +216,9 @@ def train_epoch(
         config = replace(config, schedule=replace(config.schedule, steps=total_steps))
     order = jax.random.permutation(jax.random.fold_in(state.key, epoch), count)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
-    known = isinstance(config.optimizer, Optimizer)  # another may treat rows and columns differently
-    view = _transpose if config.dtype == "float32" and known else _identity
+    # Other optimizers and modules may treat rows and columns differently.
+    ours = isinstance(config.optimizer, Optimizer) and not isinstance(config.model, FlaxModel)
+    view = _transpose if ours and config.dtype == "float32" else _identity
 
     def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
         return _step(config, hyperparams, state, Examples(images[rows], labels[rows]), view)
@@ -236,7 +248,7 @@ def _check_inputs(config: Config, state: Any, examples: Any) -> Examples:
     trainable = as_trainable(config, examples)
     if not isinstance(state, TrainState):
         raise SpecError(f"state must be a TrainState; got {type(state).__name__}; init_state makes one")
-    check_params(config.model, state.params)
+    check_params(config.model, state.eval_params)
     if (config.ema_decay is None) != (state.ema_params is None):
         raise SpecError(
             "a state must have an average exactly where its config has an ema_decay; use init_state"

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax.config.input_checks import check_config
-from mnist_jax.config.networks import CNN, IMAGE_SHAPE
+from mnist_jax.config.networks import CNN, IMAGE_SHAPE, FlaxModel
 from mnist_jax.config.training import (
     Config,
     HyperParams,
@@ -162,7 +162,7 @@ def default_group_size(config: Config) -> int:
 
     As many as fit `MEMORY`; on a CPU at most `AT_ONCE`, and 1 for networks that saturate it alone.
     """
-    busy = isinstance(config.model, CNN) or config.model.num_params * config.batch_size > BUSY
+    busy = isinstance(config.model, CNN | FlaxModel) or config.model.num_params * config.batch_size > BUSY
     on_cpu = jax.devices()[0].platform == "cpu"
     most = (1 if busy else AT_ONCE) if on_cpu else MEMORY
     return max(1, min(most, MEMORY // estimate_memory(config)))
@@ -176,7 +176,7 @@ def estimate_memory(config: Config) -> int:
     """
     state = abstract_state(config)
     batch = jax.ShapeDtypeStruct((config.batch_size, *IMAGE_SHAPE), jnp.float32)
-    hidden = jax.eval_shape(functools.partial(intermediates, config.model), state.params, batch)
+    hidden = jax.eval_shape(functools.partial(intermediates, config.model), state.eval_params, batch)
     stored, temporary = (
         sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (state, (batch, hidden))
     )

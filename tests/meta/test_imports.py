@@ -112,9 +112,9 @@ def test_packages_stay_small() -> None:
     assert max(packages.values()) <= MAX_MODULES, packages
 
 
-def test_only_the_model_imports_flax() -> None:
+def test_only_the_modules_import_flax() -> None:
     for name in MODULES:
-        if name != "mnist_jax.nn.model":
+        if name != "mnist_jax.nn.modules":
             assert not any(imported.split(".")[0] == "flax" for imported in imports(name)), name
 
 

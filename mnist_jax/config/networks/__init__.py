@@ -19,7 +19,15 @@ from mnist_jax.config.networks.choices import (
     are_labels,
 )
 from mnist_jax.config.networks.cnn import CNN, MAX_KERNEL_SIZE
-from mnist_jax.config.networks.ensemble import Ensemble, Network, Spec, member_name, members_by_prefix
+from mnist_jax.config.networks.ensemble import (
+    Ensemble,
+    Network,
+    Spec,
+    Trainable,
+    member_name,
+    members_by_prefix,
+)
+from mnist_jax.config.networks.flax_model import FlaxModel
 from mnist_jax.config.networks.mlp import MLP
 
 __all__ = (
@@ -35,12 +43,14 @@ __all__ = (
     "Activation",
     "Dtype",
     "Ensemble",
+    "FlaxModel",
     "KernelInit",
     "Network",
     "Output",
     "Padding",
     "Pool",
     "Spec",
+    "Trainable",
     "are_labels",
     "member_name",
     "members_by_prefix",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mnist_jax._utils.frozen import set_fields
 from mnist_jax.config.networks.choices import Output, count_params
 from mnist_jax.config.networks.cnn import CNN
+from mnist_jax.config.networks.flax_model import FlaxModel
 from mnist_jax.config.networks.mlp import MLP
 from mnist_jax.config.validation import as_tuple
 from mnist_jax.errors import SpecError
@@ -77,11 +78,21 @@ class Ensemble:
         )
 
 
-Spec = MLP | CNN | Ensemble
+Trainable = MLP | CNN | FlaxModel
+Spec = MLP | CNN | Ensemble | FlaxModel
 
 
 def members_by_prefix(spec: Spec) -> dict[str, Network]:
-    """The networks of a spec, keyed by the prefix of their parameters' paths (`""` for a single network)."""
+    """The networks of a spec, keyed by the prefix of their parameters' paths (`""` for a single network).
+
+    Raises:
+        SpecError: if it is a Flax module, which has no layers that we know.
+    """
+    if isinstance(spec, FlaxModel):
+        raise SpecError(
+            f"a network must be an MLP, a CNN or an Ensemble here; got the Flax module {spec.name}; "
+            "for ONNX: mnist_onnx.export_flax"
+        )
     if isinstance(spec, Ensemble):
         return {f"{member_name(index)}/": member for index, member in enumerate(spec.members)}
     return {"": spec}

@@ -1,0 +1,89 @@
+"""The networks as Flax modules. This is the only module that imports Flax."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnist_jax.config.networks import CNN, Dtype, Ensemble, KernelInit, Network, members_by_prefix
+from mnist_jax.nn.convolution import convolve, pool
+from mnist_jax.nn.matmul import dot_general
+
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "sigmoid": nn.sigmoid,
+    "tanh": nn.tanh,
+    "gelu": nn.gelu,
+    "gelu_exact": functools.partial(nn.gelu, approximate=False),
+    "elu": nn.elu,
+    "selu": nn.selu,
+    "silu": nn.silu,
+    "swish": nn.silu,
+    "leaky_relu": nn.leaky_relu,
+    "softplus": nn.softplus,
+    "hard_sigmoid": nn.hard_sigmoid,
+    "hard_swish": nn.hard_swish,
+    "mish": jax.nn.mish,
+}
+_INITIALIZERS: dict[KernelInit, nn.initializers.Initializer] = {
+    "glorot_uniform": nn.initializers.glorot_uniform(),
+    "he_normal": nn.initializers.he_normal(),
+}
+HIDDEN = "hidden", "layers"  # Flax collection and name of the sown outputs of hidden layers
+
+
+class _Network(nn.Module):
+    """An MLP or a CNN: pixels `[batch, 28, 28]` in 0..1 to logits `[batch, classes]`."""
+
+    spec: Network
+    dtype: Dtype = "float32"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        spec, init_fn = self.spec, _INITIALIZERS[self.spec.kernel_init]
+        dense = functools.partial(nn.Dense, kernel_init=init_fn, dtype=self.dtype, dot_general=dot_general)
+        conv = functools.partial(
+            nn.Conv, kernel_init=init_fn, dtype=self.dtype, conv_general_dilated=convolve
+        )
+        drop = nn.Dropout(self.dropout, deterministic=not self.dropout)
+        hidden = pixels
+        if isinstance(spec, CNN):
+            hidden = hidden[..., None]
+            for channels, padding in zip(spec.channels, spec.padding, strict=True):
+                hidden = conv(channels, (spec.kernel_size,) * 2, padding=padding.upper())(hidden)
+                hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](hidden))
+                self.sow(*HIDDEN, hidden)
+                hidden = drop(hidden)
+        hidden = hidden.reshape(len(hidden), math.prod(hidden.shape[1:]))  # -1 fails for an empty batch
+        for width, activation in zip(spec.layer_sizes[1:-1], spec.activations, strict=True):
+            hidden = _ACTIVATIONS[activation](dense(width)(hidden))
+            self.sow(*HIDDEN, hidden)
+            hidden = drop(hidden)
+        return dense(spec.num_classes)(hidden).astype(jnp.float32)
+
+
+class _Ensemble(nn.Module):
+    """An ensemble: pixels `[batch, 28, 28]` in 0..1 to the mean of its members' logits."""
+
+    spec: Ensemble
+    dtype: Dtype = "float32"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        logits = [
+            _Network(member, self.dtype, self.dropout, name=prefix.rstrip("/"))(pixels)
+            for prefix, member in members_by_prefix(self.spec).items()
+        ]
+        return functools.reduce(jnp.add, logits) * jnp.float32(1 / len(logits))
+
+
+def module_of(spec: Network | Ensemble, dtype: Dtype = "float32", dropout: float = 0.0) -> nn.Module:
+    """The Flax module of a network or an ensemble."""
+    if isinstance(spec, Ensemble):
+        return _Ensemble(spec, dtype, dropout)
+    return _Network(spec, dtype, dropout)
