@@ -9,7 +9,7 @@ import typer
 from bench import options, output
 from bench.timing import interleaved
 from bench.workers import TORCH, Baseline, environment
-from mnist_jax.config.networks import Dtype
+from mnist_jax.config.networks import Dtype, Network
 
 if TYPE_CHECKING:
     import jax

@@ -42,13 +42,14 @@ from .nn.model import init as init
 from .nn.model import intermediates as intermediates
 from .nn.model import predict as predict
 from .report import plots as plots
+from .training import callbacks as callbacks
 from .training import checkpoint as checkpoint
-from .training.loop import FitResult as FitResult
 from .training.loop import fit as fit
 from .training.records import EpochRecord as EpochRecord
+from .training.records import FitResult as FitResult
+from .training.start import init_state as init_state
 from .training.state import StepMetrics as StepMetrics
 from .training.state import TrainState as TrainState
-from .training.step import init_state as init_state
 from .training.step import train_epoch as train_epoch
 from .training.step import train_step as train_step
 from .training.sweep import SweepResult as SweepResult

@@ -31,7 +31,8 @@ from mnist_jax.data import registry
 from mnist_jax.data.datasets import Dataset, load
 from mnist_jax.data.formats import idx
 from mnist_jax.errors import RuntimeUnavailableError
-from mnist_jax.training.loop import FitResult, fit
+from mnist_jax.training.loop import fit
+from mnist_jax.training.records import FitResult
 
 # What a test takes depends on the machine: no example fails for being slow.
 hypothesis.settings.register_profile("no-deadline", deadline=None)

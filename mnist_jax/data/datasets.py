@@ -47,6 +47,11 @@ class Dataset:
     validation: Examples | None
     test: TestSet
 
+    def __repr__(self) -> str:
+        parts = {"training": self.train, "validation": self.validation, "test": self.test}
+        counts = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part is not None)
+        return f"Dataset({self.name}: {len(self.classes)} classes, {counts} images)"
+
 
 def load(
     name: str = "mnist",

@@ -21,6 +21,11 @@ class _Labeled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        arrays = (("images", self.images), ("labels", self.labels))
+        shown = (f"{name}={_described(array)}" for name, array in arrays)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def __getitem__(self, rows: Any) -> Self:
         if not isinstance(rows, slice):
             rows = self._indices(rows)
@@ -50,8 +55,14 @@ class _Labeled:
         raise TypeError(f"{type(self).__name__} can't be unpacked or iterated over; use .images and .labels")
 
 
+def _described(array: Any) -> str:
+    """The dtype and shape of an array, or the type of what else is in its place."""
+    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+    return f"{dtype}{list(shape)}" if isinstance(shape, tuple) else type(array).__name__
+
+
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Examples(_Labeled):
     """Labeled images for training or validation.
 
@@ -72,7 +83,7 @@ class Examples(_Labeled):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TestSet(_Labeled):
     """A test set: the arrays of `Examples` under another type, which training functions do not accept.
 

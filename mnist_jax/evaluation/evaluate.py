@@ -39,6 +39,11 @@ class Evaluation(NamedTuple):
     confusion: Confusion
     n: Int32[Array, ""]
 
+    def __repr__(self) -> str:
+        if isinstance(self.loss, jax.core.Tracer) or jnp.ndim(self.loss):
+            return f"Evaluation(loss={self.loss}, accuracy={self.accuracy})"  # traced, or of several networks
+        return f"Evaluation(loss={float(self.loss):.4f}, accuracy={float(self.accuracy):.4f}, n={self.n})"
+
 
 @jax.transfer_guard("allow")  # these transfers are intended, even if the caller forbids implicit ones
 def evaluate(

@@ -48,7 +48,7 @@ def newest(folder: Path, run: directory.Run, print_status: Callable[[str], None]
 
 def _read(path: Path, run: directory.Run) -> StartState:
     from mnist_jax.training import checkpoint
-    from mnist_jax.training.step import abstract_state
+    from mnist_jax.training.start import abstract_state
 
     state, metadata = checkpoint.load(path, abstract_state(run.config))
     loading.check_origin(path, metadata, run)

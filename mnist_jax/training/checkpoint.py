@@ -27,7 +27,9 @@ from mnist_jax.training.state import TrainState
 FORMAT = 2
 # Bytes: above a state with two moments and an average of any network that fits protobuf's 2 GiB limit.
 LARGEST = 2**34
-PARAMS, EMA_PARAMS, MODEL_STATE = (f"{name}{SEPARATOR}" for name in ("params", "ema_params", "model_state"))
+PARAMS, EMA_PARAMS, MODEL_STATE, BEST = (
+    f"{name}{SEPARATOR}" for name in ("params", "ema_params", "model_state", "memories/KeepBest/params")
+)
 
 
 def save(path: str | PathLike[str], state: TrainState, metadata: Mapping[str, Any]) -> None:
@@ -130,9 +132,10 @@ def load_params(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, An
     """
     flat, header = _read(path)
     prefix = EMA_PARAMS if any(name.startswith(EMA_PARAMS) for name in flat) else PARAMS
+    kept = any(name.startswith(BEST) for name in flat)
     params = {
         name[len(start) :]: flat[name]
-        for start in (prefix, MODEL_STATE)
+        for start in ((BEST,) if kept else (prefix, MODEL_STATE))
         for name in flat
         if name.startswith(start)
     }
@@ -168,7 +171,7 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, A
             f"{path} is damaged: its content must have sha256 {str(sha256)[:64]}; got {digest}"
         )
     for name, array in flat.items():
-        if name.startswith((PARAMS, EMA_PARAMS)) and not (
+        if name.startswith((PARAMS, EMA_PARAMS, BEST)) and not (
             array.dtype == np.float32 and np.isfinite(array).all()
         ):
             raise CheckpointError(

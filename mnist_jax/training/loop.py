@@ -3,8 +3,8 @@
 import functools
 import time
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,41 +24,23 @@ from mnist_jax.data.examples import Examples
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation.evaluate import Evaluation, evaluate_jit
 from mnist_jax.nn.keys import check_key
-from mnist_jax.training.records import EpochRecord
+from mnist_jax.training.callbacks.running import (
+    Callback,
+    after_epoch,
+    as_callbacks,
+    is_finished,
+    with_memories,
+)
+from mnist_jax.training.records import EpochRecord, FitResult, describe
+from mnist_jax.training.start import abstract_state, init_state, state_from_params
 from mnist_jax.training.state import StepMetrics, TrainState
-from mnist_jax.training.step import abstract_state, as_trainable, init_state, train_epoch
+from mnist_jax.training.step import as_trainable, train_epoch
 from mnist_jax.types import Array, Key, Params
 
 INVERTED = (
     "training images should be white on black, as MNIST is; these have bright borders; "
     "a network trained on them reads only others like them: 255 - images inverts them"
 )
-
-
-class FitResult(NamedTuple):
-    """The result of `fit`.
-
-    Attributes:
-        state: the last training state.
-        history: one record per epoch that this call trained.
-        compile_seconds: wall time of compilation, in seconds.
-
-    Examples:
-        >>> import jax
-        >>> from mnist_jax import MLP, Config, init_state
-        >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
-        >>> FitResult(state, history=[], compile_seconds=0.0).params is state.params
-        True
-    """
-
-    state: TrainState
-    history: list[EpochRecord]
-    compile_seconds: float
-
-    @property
-    def params(self) -> Params:
-        """The trained parameters: the moving average where the config has an `ema_decay`."""
-        return self.state.eval_params
 
 
 # Donation reuses the old state's buffers, so callers' arrays must never be passed to it.
@@ -78,8 +60,10 @@ def fit(
     *,
     key: Key | None = None,
     state: TrainState | None = None,
+    params: Params | None = None,
     hyperparams: HyperParams | None = None,
-    callback: Callable[[EpochRecord, TrainState], bool | None] | None = None,
+    callback: Callback | Sequence[Callback] | None = None,
+    verbose: bool = False,
 ) -> FitResult:
     """Trains on JAX's default device until `config.epochs` are done, from scratch or from a state.
 
@@ -92,16 +76,20 @@ def fit(
         key: one typed key, the run's only source of randomness. The same key on the same machine gives the
             same bits.
         state: resumes from this state, in place of `key`; must be from the end of an epoch.
+        params: starts from these parameters, with a `key` for all other randomness, such as to fine-tune.
         hyperparams: scalars; defaults to the optimizer's own.
-        callback: called after each epoch with its record and the state, which it may keep. Training stops
-            if it returns True.
+        callback: one or several, called after each epoch with its record and the state, which they may keep.
+            Training stops if one returns True. `mnist_jax.callbacks` has some.
+        verbose: whether to print a line for each epoch.
 
     Returns:
-        The last state, the history of the epochs trained by this call, and the compile time.
+        The last state, the history of the epochs trained by this call, the compile time, and the loss of
+        each step.
 
     Raises:
-        SpecError: a hyperparameter is out of range; `callback` is not callable; both or neither of `key` and
-            `state` are given; or the state belongs to another config or is not at the end of an epoch.
+        SpecError: a hyperparameter is out of range; a callback is none; both or neither of `key` and `state`
+            are given; or state or parameters belong to another config, or a state is not at the end of an
+            epoch.
         InputError: images or labels are invalid, or fewer than one batch.
         DivergenceError: the loss or a parameter became NaN or infinite. It holds the last finite state.
 
@@ -118,23 +106,27 @@ def fit(
     check_hyperparams(hyperparams)
     check_effective(config, hyperparams)
     train, validation = as_sets(config, train, validation)
-    if callback is not None and not callable(callback):
-        raise SpecError(f"callback must be a function of a record and a state; got {callback!r}")
+    callbacks = as_callbacks(callback)
     hyperparams = jax.tree.map(jnp.float32, hyperparams)
     train = jax.device_put(train)
     validation = jax.device_put(validation)
-    state, done = _start(config, key, state, len(train))
+    state, done = _start(config, key, state, params, callbacks, len(train))
     start = time.perf_counter()
     if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
         # JAX's check works on jitted calls and re-runs them on failure, so nothing may be donated.
         run_epoch: Callable[..., Any] = functools.partial(jax.jit(train_epoch, static_argnums=0), config)
     else:
-        run_epoch = compiled(_train_epoch, hyperparams, state, train, static=(config,))
+        run_epoch = compiled(
+            _train_epoch, hyperparams, state._replace(memories=None), train, static=(config,)
+        )
     compile_seconds = time.perf_counter() - start
 
     history: list[EpochRecord] = []
-    for epoch in range(done + 1, config.epochs + 1):
-        before, donated = state, jax.tree.map(jnp.copy, state)  # a copy survives donation
+    losses: list[np.ndarray] = []
+    last = done if is_finished(callbacks, state, done) else config.epochs
+    for epoch in range(done + 1, last + 1):
+        memories, before = state.memories, state
+        donated = jax.tree.map(jnp.copy, state._replace(memories=None))  # a copy survives donation
         start = time.perf_counter()
         try:
             state, steps = jax.block_until_ready(run_epoch(hyperparams, donated, train))
@@ -142,7 +134,7 @@ def fit(
             scores = (
                 None
                 if validation is None
-                else evaluate_jit(config.model, state.eval_params, validation, loss=config.loss)
+                else evaluate_jit(config.model, state.current_params, validation, loss=config.loss)
             )
         except FloatingPointError as error:  # raised by JAX under jax_debug_nans
             where = f" ({str(error).partition('\n')[0]})"
@@ -153,9 +145,13 @@ def fit(
             raise DivergenceError(_divergence_message(epoch, where, hyperparams), before, history)
         record = record_of(epoch, steps, scores, seconds)
         history.append(record)
-        if callback is not None and callback(record, state):
+        losses.append(np.asarray(steps.loss))
+        state, stop = after_epoch(callbacks, record, state._replace(memories=memories))
+        if verbose:
+            print(f"epoch {epoch}/{config.epochs}: {describe(record)}, {seconds:.2f} s")  # noqa: T201
+        if stop:
             break
-    return FitResult(state, history, compile_seconds)
+    return FitResult(state, history, compile_seconds, np.concatenate([np.zeros(0, np.float32), *losses]))
 
 
 def compiled(program: Any, *arguments: Any, static: tuple[Any, ...] = ()) -> Callable[..., Any]:
@@ -191,13 +187,26 @@ def record_of(epoch: int, steps: StepMetrics, scores: Evaluation | None, seconds
     )
 
 
-def _start(config: Config, key: Key | None, state: TrainState | None, count: int) -> tuple[TrainState, int]:
+def _start(
+    config: Config,
+    key: Key | None,
+    state: TrainState | None,
+    params: Params | None,
+    callbacks: Sequence[Any],
+    count: int,
+) -> tuple[TrainState, int]:
     """Returns the state to start from, and the number of epochs already done."""
     if state is None and key is not None:
-        return init_state(config, key), 0
-    if state is None or key is not None:
-        raise SpecError("fit takes either a key, to train from scratch, or a state, to go on from")
+        start = init_state(config, key) if params is None else state_from_params(config, params, key)
+        return with_memories(callbacks, start), 0
+    if state is None or key is not None or params is not None:
+        raise SpecError(
+            "fit takes either a key, to train from scratch or from params, or a state, to go on from"
+        )
     expected = abstract_state(config)
+    if isinstance(state, TrainState):
+        state = with_memories(callbacks, state)
+        expected = expected._replace(memories=state.memories)
     if isinstance(state, TrainState):  # its key may have another PRNG implementation than the default
         check_key(state.key)
         expected = expected._replace(key=state.key)

@@ -1,6 +1,13 @@
-"""The record of a finished epoch. No JAX."""
+"""The records of training: of an epoch, and of a whole run. No JAX."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mnist_jax._utils.text import percent
+
+if TYPE_CHECKING:
+    from mnist_jax.training.state import TrainState
+    from mnist_jax.types import Params
 
 
 @dataclass(frozen=True)
@@ -30,3 +37,53 @@ class EpochRecord:
     validation_accuracy: float | None
     seconds: float
     images_per_second: float
+
+
+class FitResult(NamedTuple):
+    """The result of `fit`.
+
+    Attributes:
+        state: the last training state.
+        history: one record per epoch that this call trained.
+        compile_seconds: wall time of compilation, in seconds.
+        losses: training loss of each step of this call, in nats, float32 `[steps]`.
+
+    Examples:
+        >>> import jax
+        >>> from mnist_jax import MLP, Config, init_state
+        >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
+        >>> FitResult(state, history=[], compile_seconds=0.0).params is state.params
+        True
+    """
+
+    state: "TrainState"
+    history: list[EpochRecord]
+    compile_seconds: float
+    losses: Any = ()
+
+    @property
+    def params(self) -> "Params":
+        """The trained parameters: those of the best epoch with `KeepBest`, else the last or averaged ones."""
+        return self.state.eval_params
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose parameters are kept, or else that of the lowest validation loss; None for none."""
+        for memory in (self.state.memories or {}).values():
+            if int(getattr(memory, "epoch", 0)):
+                return int(memory.epoch)
+        scored = [record for record in self.history if record.validation_loss is not None]
+        return min(scored, key=lambda record: record.validation_loss or 0.0).epoch if scored else None
+
+    def __repr__(self) -> str:
+        last = f", last: {describe(self.history[-1])}" if self.history else ""
+        best = f", best epoch: {self.best_epoch}" if self.best_epoch else ""
+        return f"FitResult({len(self.history)} epochs{last}{best})"
+
+
+def describe(record: EpochRecord) -> str:
+    """An epoch's scores in one line."""
+    text = f"loss {record.loss:.4f}, accuracy {percent(record.accuracy)}"
+    if record.validation_accuracy is None:
+        return text
+    return f"{text}, validation {percent(record.validation_accuracy)}"

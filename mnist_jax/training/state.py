@@ -1,7 +1,9 @@
 """The training state and a step's metrics, as pytrees."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import jax
 import optax
 from jaxtyping import Float32, Int32
 
@@ -18,6 +20,7 @@ class TrainState(NamedTuple):
         key: the run's typed PRNG key; it never changes.
         ema_params: moving average of `params` where `config.ema_decay` is set; otherwise None.
         model_state: the collections that a `FlaxModel` updates itself, such as `batch_stats`; otherwise None.
+        memories: the memories of callbacks such as `KeepBest`, by their class names; None without any.
 
     Examples:
         >>> import jax
@@ -33,15 +36,25 @@ class TrainState(NamedTuple):
     key: Key
     ema_params: Params | None = None
     model_state: Params | None = None
+    memories: Mapping[str, Any] | None = None
 
     @property
     def eval_params(self) -> Params:
-        """The parameters to evaluate and export: `ema_params` if set, otherwise `params`.
+        """The parameters to evaluate and export: those of the best epoch where `KeepBest` keeps them."""
+        kept = (self.memories or {}).get("KeepBest")
+        return self.current_params if kept is None else kept.params
+
+    @property
+    def current_params(self) -> Params:
+        """The parameters of the last epoch: `ema_params` if set, otherwise `params`.
 
         Those of a `FlaxModel` include its other collections.
         """
         params = self.params if self.ema_params is None else self.ema_params
         return params if self.model_state is None else {**params, **self.model_state}
+
+    def __repr__(self) -> str:
+        return f"TrainState(step={self.step}, params={_described(self.params)})"
 
 
 class StepMetrics(NamedTuple):
@@ -62,3 +75,9 @@ class StepMetrics(NamedTuple):
     loss: Float32[Array, "*steps"]
     correct: Int32[Array, "*steps"]
     size: Int32[Array, "*steps"]
+
+
+def _described(params: Params) -> str:
+    """The names of the outer dict, and the number of all elements."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return f"{{{', '.join(params)}: {count:,} numbers}}"

@@ -1,6 +1,5 @@
 """The training step and the epoch, as pure functions.
 
-    init_state    creates params, optimizer state, step count and key from one key
     train_step    updates once, from one batch
     train_epoch   shuffles, then scans `train_step` over the batches in one program
 
@@ -28,46 +27,11 @@ from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.evaluation.metrics import cross_entropy, own_loss
-from mnist_jax.nn.flax_model import apply_in_training, split_variables
-from mnist_jax.nn.keys import check_key
-from mnist_jax.nn.model import apply, init, to_unit_range
+from mnist_jax.nn.flax_model import apply_in_training
+from mnist_jax.nn.model import apply, to_unit_range
 from mnist_jax.training.optimizer import ema_update, learning_rate_at, make_optimizer
 from mnist_jax.training.state import StepMetrics, TrainState
 from mnist_jax.types import AnyArray, Array, Key, Params, Scalar
-
-
-def init_state(config: Config, key: Key) -> TrainState:
-    """Creates the state before the first step.
-
-    Args:
-        config: the run's configuration.
-        key: one typed key; initializes the network and seeds the run.
-
-    Raises:
-        SpecError: `config` is not a Config, or `key` is not one typed key.
-
-    Examples:
-        >>> import jax
-        >>> from mnist_jax import MLP, Config, init_state
-        >>> state = init_state(Config(MLP((4,), ("relu",))), jax.random.key(0))
-        >>> int(state.step), state.params["Dense_0"]["kernel"].shape
-        (0, (784, 4))
-    """
-    check_config(config)
-    check_key(key)
-    init_key, run_key = jax.random.split(key)
-    params, model_state = init(config.model, init_key), None
-    if isinstance(config.model, FlaxModel):
-        params, model_state = split_variables(params)
-    opt_state = make_optimizer(config, 0.0, 0.0).init(params)
-    ema_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), run_key, ema_params, model_state)
-
-
-def abstract_state(config: Config) -> TrainState:
-    """Returns the shapes and dtypes of a config's state as `jax.ShapeDtypeStruct`s, without computing it."""
-    state: TrainState = jax.eval_shape(functools.partial(init_state, config), jax.random.key(0))
-    return state
 
 
 def train_step(
@@ -162,7 +126,7 @@ def _step(
     if config.ema_decay is not None and ema_params is not None:
         ema_params = ema_update(config.ema_decay, ema_params, params, step)
     metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
-    return TrainState(params, opt_state, step, state.key, ema_params, model_state), metrics
+    return TrainState(params, opt_state, step, state.key, ema_params, model_state, state.memories), metrics
 
 
 def _losses(config: Config, hyperparams: HyperParams, logits: Array, labels: AnyArray) -> Array:
@@ -248,7 +212,7 @@ def _check_inputs(config: Config, state: Any, examples: Any) -> Examples:
     trainable = as_trainable(config, examples)
     if not isinstance(state, TrainState):
         raise SpecError(f"state must be a TrainState; got {type(state).__name__}; init_state makes one")
-    check_params(config.model, state.eval_params)
+    check_params(config.model, state.current_params)
     if (config.ema_decay is None) != (state.ema_params is None):
         raise SpecError(
             "a state must have an average exactly where its config has an ema_decay; use init_state"

@@ -26,8 +26,9 @@ from mnist_jax.evaluation.evaluate import evaluate
 from mnist_jax.nn.keys import check_typed_keys
 from mnist_jax.nn.model import intermediates
 from mnist_jax.training.loop import as_sets, compiled, record_of
-from mnist_jax.training.records import EpochRecord
-from mnist_jax.training.step import abstract_state, init_state, train_epoch
+from mnist_jax.training.records import EpochRecord, describe
+from mnist_jax.training.start import abstract_state, init_state
+from mnist_jax.training.step import train_epoch
 from mnist_jax.types import Key, Params
 
 MEMORY = 2**30  # bytes, for all runs of a group
@@ -54,6 +55,11 @@ class SweepResult(NamedTuple):
 
     params: Params
     histories: list[list[EpochRecord]]
+
+    def __repr__(self) -> str:
+        last = [history[-1] for history in self.histories if history]
+        shown = "; ".join(describe(record) for record in last[:3]) + "; ..." * (len(last) > 3)
+        return f"SweepResult({len(self.histories)} runs, last epochs: {shown})"
 
     def member(self, index: int) -> Params:
         """Returns the parameters of one network."""

@@ -24,7 +24,8 @@ from mnist_jax.evaluation.metrics import cross_entropy
 from mnist_jax.nn.model import apply, to_unit_range
 from mnist_jax.training import step as training
 from mnist_jax.training.loop import fit
-from mnist_jax.training.step import init_state, train_epoch, train_step
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import train_epoch, train_step
 from mnist_jax.training.sweep import fit_many
 from mnist_jax.types import Params
 

@@ -21,7 +21,8 @@ from mnist_jax.evaluation.metrics import cross_entropy
 from mnist_jax.nn.model import apply, init
 from mnist_jax.training import step as training
 from mnist_jax.training.loop import fit
-from mnist_jax.training.step import init_state, train_epoch, train_step
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import train_epoch, train_step
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
 ALL = Deformation(rotate=15, shear=15, scale=0.15, shift=1.5, elastic_alpha=34, elastic_sigma=4)

@@ -26,7 +26,7 @@ from mnist_jax.evaluation.evaluate import evaluate
 from mnist_jax.runs import directory
 from mnist_jax.training import checkpoint
 from mnist_jax.training.loop import fit
-from mnist_jax.training.step import init_state
+from mnist_jax.training.start import init_state
 from mnist_jax.training.sweep import fit_many
 
 CONFIG = Config(MLP((16,), ("relu",)), epochs=2)

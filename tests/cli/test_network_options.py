@@ -56,7 +56,7 @@ def test_the_options_of_a_network_make_it_again(network: Network) -> None:
         (DEFAULT, {"channels": "16,32", "kernel": 5, "hidden": "100"}, CNN((16, 32), 5, dense_sizes=(100,))),
         (LENET, {"channels": "6,16,32", "padding": "same"}, CNN((6, 16, 32), 5, "average", (120, 84))),
         (LENET, {"pool": "max"}, CNN((6, 16), 5, "max", (120, 84), ("same", "valid"))),
-        (LENET, {"output": "sigmoid"}, CNN((6, 16), 5, "average", (120, 84), ("same", "valid"), output="sigmoid")),
+        (LENET, {"activation": "elu"}, CNN((6, 16), 5, "average", (120, 84), ("same", "valid"), "elu")),
     ],
 )  # fmt: skip
 def test_options_change_what_they_name(base: Network, options: Any, expected: Network) -> None:

@@ -20,7 +20,7 @@ from mnist_jax.cli import main, predict_input
 from mnist_jax.config.training import Config
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.data.preprocess import prepare
-from mnist_jax.training.loop import FitResult
+from mnist_jax.training.records import FitResult
 from mnist_onnx import Classifier, save, to_onnx
 
 

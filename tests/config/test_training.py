@@ -134,7 +134,7 @@ def test_specs_are_hashable_and_equal_by_value() -> None:
             lambda: Optimizer("adam", {"eps": math.nan}),
             "adam's eps must be a number below 1, at least 0; got nan",
         ),
-        (lambda: Config("mlp-100"), "model must be an MLP or a CNN; got 'mlp-100'"),
+        (lambda: Config("mlp-100"), "model must be an MLP, a CNN or a FlaxModel; got 'mlp-100'"),
         (
             lambda: check_hyperparams(HyperParams(learning_rate=0)),
             "learning rate must be a number, above 1e-37; got 0",

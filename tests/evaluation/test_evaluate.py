@@ -12,7 +12,7 @@ from mnist_jax.data.examples import Examples, TestSet
 from mnist_jax.errors import InputError, SpecError
 from mnist_jax.evaluation.evaluate import evaluate
 from mnist_jax.nn.model import predict
-from mnist_jax.training.loop import FitResult
+from mnist_jax.training.records import FitResult
 from mnist_jax.training.step import train_epoch, train_step
 from mnist_jax.types import Params
 

@@ -127,7 +127,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "no key": (
         lambda a: mnist_jax.fit(CONFIG, a.data.train),
         errors.SpecError,
-        "fit takes either a key, to train from scratch, or a state, to go on from",
+        "fit takes either a key, to train from scratch or from params, or a state, to go on from",
     ),
     "a seed for a key": (
         lambda a: mnist_jax.fit(CONFIG, a.data.train, key=0),
@@ -189,7 +189,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "a string for a callback": (
         lambda a: mnist_jax.fit(CONFIG, a.data.train, key=KEY, callback="print"),
         errors.SpecError,
-        "callback must be a function of a record and a state; got 'print'",
+        "callback must be a function of a record and a state, or several; got 'print'",
     ),
     "a state without its average": (
         lambda a: mnist_jax.train_step(
@@ -204,7 +204,7 @@ MISTAKES: dict[str, tuple[Callable[[SimpleNamespace], object], type[Exception], 
     "a config for a spec": (
         lambda a: mnist_jax.evaluate(CONFIG, a.params, a.data.test),
         errors.SpecError,
-        "spec must be an MLP, a CNN or an Ensemble; got Config; take its model",
+        "spec must be an MLP, a CNN, an Ensemble or a FlaxModel; got Config; take its model",
     ),
     "another state": (
         lambda a: mnist_jax.fit(

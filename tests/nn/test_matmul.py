@@ -18,7 +18,8 @@ from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.examples import Examples
 from mnist_jax.nn import model
 from mnist_jax.nn.matmul import _by_rows, _directly, dot_general
-from mnist_jax.training.step import init_state, train_epoch
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import train_epoch
 from mnist_jax.types import Array
 
 CPU = Path("/proc/cpuinfo")

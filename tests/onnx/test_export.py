@@ -23,7 +23,7 @@ from mnist_jax.config.training import Config
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.errors import InputError, ModelError, RuntimeUnavailableError, SpecError
 from mnist_jax.nn.model import apply, init, predict
-from mnist_jax.training.loop import FitResult
+from mnist_jax.training.records import FitResult
 from mnist_onnx import Classifier, check_parity, save, to_onnx
 from mnist_onnx.io import describe
 from mnist_onnx.quantize import PRECISIONS, quantize

@@ -21,8 +21,9 @@ from mnist_jax.data.datasets import Dataset
 from mnist_jax.data.examples import Examples
 from mnist_jax.errors import ModelError
 from mnist_jax.nn.model import init
-from mnist_jax.training.loop import FitResult
-from mnist_jax.training.step import init_state, train_step
+from mnist_jax.training.records import FitResult
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import train_step
 from mnist_onnx import load, save, to_onnx
 from mnist_onnx.graph_limits import check_graph
 

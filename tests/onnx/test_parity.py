@@ -15,7 +15,8 @@ from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.errors import InputError, ModelError
 from mnist_jax.nn.model import apply, init, predict
-from mnist_jax.training.loop import FitResult, fit
+from mnist_jax.training.loop import fit
+from mnist_jax.training.records import FitResult
 from mnist_onnx import Classifier, check_function_parity, check_parity, to_onnx
 
 KEY = jax.random.key(0)

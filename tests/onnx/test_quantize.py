@@ -20,7 +20,7 @@ from mnist_jax.data.datasets import Dataset
 from mnist_jax.errors import InputError, ModelError, SpecError
 from mnist_jax.nn.model import init
 from mnist_jax.runs import directory
-from mnist_jax.training.loop import FitResult
+from mnist_jax.training.records import FitResult
 from mnist_onnx import Classifier, check_parity, save, to_onnx
 from mnist_onnx.quantize import PRECISIONS, Precision, cost, quantize, rounded, to_int8
 from mnist_onnx.saturation import MAX_STEP

@@ -23,7 +23,7 @@ from mnist_jax.cli import main
 from mnist_jax.config.training import Config
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.runs import directory
-from mnist_jax.training.loop import FitResult
+from mnist_jax.training.records import FitResult
 from mnist_onnx import check_parity, to_onnx
 from mnist_onnx.quantize import INT8_MAX, _ranges, _rewritten, _rounding, quantize, to_int8
 from mnist_onnx.saturation import MAX_STEP, largest_pair_sum, saturating_weights

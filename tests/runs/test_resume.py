@@ -25,7 +25,7 @@ from mnist_jax.errors import CheckpointError, RunError, SpecError
 from mnist_jax.runs import directory, locking, session
 from mnist_jax.training import checkpoint
 from mnist_jax.training.loop import fit
-from mnist_jax.training.step import init_state
+from mnist_jax.training.start import init_state
 from mnist_onnx import to_onnx
 
 pytestmark = pytest.mark.slow

@@ -18,8 +18,9 @@ from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.errors import CheckpointError
 from mnist_jax.training import checkpoint
-from mnist_jax.training.loop import FitResult
-from mnist_jax.training.step import TrainState, init_state, train_epoch
+from mnist_jax.training.records import FitResult
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import TrainState, train_epoch
 
 
 def skeleton(config: Config) -> TrainState:

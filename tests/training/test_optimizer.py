@@ -23,7 +23,8 @@ from mnist_jax.nn.model import apply
 from mnist_jax.training import checkpoint
 from mnist_jax.training.loop import fit
 from mnist_jax.training.optimizer import ema_update
-from mnist_jax.training.step import init_state, train_epoch, train_step
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import train_epoch, train_step
 
 KEY = jax.random.key(3)
 CONFIG = Config(MLP((16,), ("relu",)), epochs=2)

@@ -16,7 +16,8 @@ from mnist_jax.data.examples import Examples
 from mnist_jax.errors import SpecError
 from mnist_jax.training.loop import fit
 from mnist_jax.training.optimizer import learning_rate_at
-from mnist_jax.training.step import init_state, train_epoch, train_step
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import train_epoch, train_step
 
 KEY = jax.random.key(3)
 CONFIG = Config(MLP((16,), ("relu",)), epochs=2)

@@ -21,7 +21,8 @@ from mnist_jax.nn.model import apply
 from mnist_jax.training import step as training
 from mnist_jax.training.loop import fit
 from mnist_jax.training.records import EpochRecord
-from mnist_jax.training.step import TrainState, init_state, train_epoch, train_step
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import TrainState, train_epoch, train_step
 
 KEY = jax.random.key(7)
 CONFIG = Config(MLP((16, 8), ("relu", "tanh")), epochs=2, batch_size=32)

@@ -28,7 +28,8 @@ from mnist_jax.runs.sweep_session import _row
 from mnist_jax.training import checkpoint
 from mnist_jax.training.loop import fit
 from mnist_jax.training.records import EpochRecord
-from mnist_jax.training.step import init_state, train_epoch
+from mnist_jax.training.start import init_state
+from mnist_jax.training.step import train_epoch
 from mnist_jax.training.sweep import default_group_size, estimate_memory, fit_many
 from mnist_onnx import parity
 
