@@ -42,6 +42,7 @@ from .nn.model import init as init
 from .nn.model import intermediates as intermediates
 from .nn.model import predict as predict
 from .report import plots as plots
+from .runs.saving import save_run as save_run
 from .training import callbacks as callbacks
 from .training import checkpoint as checkpoint
 from .training.loop import fit as fit

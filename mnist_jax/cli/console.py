@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mnist_jax._utils.text import percent, printable
+from mnist_jax.config.training import MONITORS
+from mnist_jax.runs.pipeline import stopped_early
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +72,8 @@ def print_run(folder: Path, metrics: Mapping[str, Any]) -> None:
     for name in ("train", "validation", "test"):
         if scores := metrics[name]:
             line(name, score(scores))
+    if "best_epoch" in metrics:
+        line("best", f"epoch {metrics['best_epoch']} of {metrics['epochs']}, whose network is kept")
     line("ONNX", proof(metrics["onnx"]))
     line("time", f"{metrics['seconds']:.1f} s on {metrics['device']}")
     line("data", metrics["dataset"])
@@ -83,8 +87,11 @@ def report_status(folder: Path, run: "Run", outcome: "RunOutcome") -> None:
         typer.Exit: with code 1, if the ONNX model failed its parity check.
     """
     done = len(outcome.history)
-    if done < run.config.epochs:
+    if stopped_early(run, outcome.state, done):
+        by = (run.monitor or MONITORS[0]).replace("_", " ")
+        print_status(f"stopped early after {done} epochs, {run.early_stopping} since the best {by}")
+    elif done < run.config.epochs:
         how = f"mnist-jax train --resume {shlex.quote(str(folder))}"
         print_status(f"stopped after {done} of {run.config.epochs} epochs; resume it: {how}")
-    if not outcome.parity.passed:
+    if outcome.parity is not None and not outcome.parity.passed:
         raise typer.Exit(1)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax.cli import options
 from mnist_jax.cli.datasets import load_of
 from mnist_jax.cli.network import network_options
@@ -15,8 +14,7 @@ from mnist_jax.config.functions import Function
 from mnist_jax.config.networks import FlaxModel
 from mnist_jax.config.presets import DEFAULT_PRESET, PRESETS
 from mnist_jax.data.custom.source import DataSource
-from mnist_jax.errors import RunError
-from mnist_jax.runs import directory, results, sweep_results
+from mnist_jax.runs import directory
 
 if TYPE_CHECKING:
     from mnist_jax.data.datasets import Dataset
@@ -52,44 +50,17 @@ def report(
 
 
 def write(folder: Path, run: directory.Run, data: "Dataset", out: Path) -> None:
-    """Writes the report of a finished run.
+    """Writes the report of a finished run, with the command that repeats it.
 
     Args:
         folder: the run directory.
         run: its configuration.
         data: its data set.
         out: the page to write.
-
-    Raises:
-        RunError: the run is not finished, its scores belong to another network, or a file is damaged.
-        CheckpointError: the checkpoint is damaged, or belongs to another run.
-        ModelError: model.json does not describe model.onnx.
     """
-    from mnist_jax.runs.loading import load_params
+    from mnist_jax.report.writing import write_page
 
-    params = load_params(folder, run)
-    scores = results.read(folder, params, run.config.model.num_classes)
-    model = folder / directory.MODEL
-    if not model.is_file():
-        raise RunError(f"{folder} must hold the run's {directory.MODEL}; it does not exist")
-
-    from mnist_jax.report import report as page
-    from mnist_onnx.session import read_bytes
-
-    onnx_bytes = len(read_bytes(str(model)))
-    probabilities = page.answers(run.config.model, params, data.test.images)
-    results.check_answers(folder, scores, data.test.labels, probabilities.argmax(axis=1))
-    html = page.report(
-        run,
-        scores,
-        params,
-        data,
-        probabilities,
-        command=command(run, len(scores.history)),
-        onnx_bytes=onnx_bytes,
-        swept=sweep_results.read_sweep_table(folder),
-    )
-    write_atomic(out, html.encode())
+    write_page(folder, run, data, out, command=lambda epochs: command(run, epochs))
 
 
 def command(run: directory.Run, epochs: int) -> str:
@@ -122,6 +93,9 @@ def command(run: directory.Run, epochs: int) -> str:
         ),
         ("validation_fraction", recipe, run),
     ]
+    words += ["--keep-best"] if run.keep_best else []
+    words += ["--early-stopping", str(run.early_stopping)] if run.early_stopping is not None else []
+    words += ["--monitor", run.monitor] if run.monitor is not None else []
     for name, defaults, used in settings:
         value = getattr(used, name)
         if value != getattr(defaults, name):

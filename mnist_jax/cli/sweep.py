@@ -19,8 +19,9 @@ from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import HyperParams, check_hyperparams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import RunError, SpecError
-from mnist_jax.runs import directory, locking, pipeline, provenance, session, sweep_session
-from mnist_jax.runs.sweep_results import SWEEP, sweep_from_json
+from mnist_jax.runs import directory, locking, pipeline, provenance, session
+from mnist_jax.runs.sweeps import sweep_session
+from mnist_jax.runs.sweeps.sweep_results import SWEEP, sweep_from_json
 
 if TYPE_CHECKING:
     from mnist_jax.data.datasets import Dataset

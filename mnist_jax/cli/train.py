@@ -13,7 +13,7 @@ from mnist_jax.cli.datasets import new_run, source_from
 from mnist_jax.cli.train_job import Job, check_only_resume_options, check_unfinished, with_epochs
 from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, parse
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
-from mnist_jax.config.training import Config, HyperParams, check_fraction, check_hyperparams
+from mnist_jax.config.training import MONITORS, Config, HyperParams, check_fraction, check_hyperparams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.runs import directory, locking, pipeline, provenance, session
 
@@ -92,6 +92,17 @@ def train(
     validation_fraction: Annotated[
         float | None, typer.Option(metavar="X", help="Fraction of the training set held out for validation.")
     ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Stop after this number of epochs without an improvement."),
+    ] = None,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Score and export the network of the best epoch.")
+    ] = False,
+    monitor: Annotated[
+        str | None,
+        typer.Option(metavar="M", help=f"What is best: {', '.join(MONITORS)}. (default: {MONITORS[0]})"),
+    ] = None,
     seed: Annotated[
         int, typer.Option(metavar="N", help="Seed. On one machine, the same seed gives the same network.")
     ] = 0,
@@ -165,7 +176,14 @@ def train(
             label_smoothing=label_smoothing,
         )
         fraction = recipe.validation_fraction if validation_fraction is None else validation_fraction
+        selection: dict[str, Any] = {
+            "early_stopping": early_stopping,
+            "keep_best": keep_best or None,
+            "monitor": monitor,
+        }
+        directory.check_selection(**selection, validation_fraction=fraction)
         job = _new_job(preset_name, config, hyperparams, seed, fraction, dataset, data_dir, source, out)
+        job = job._replace(run=replace(job.run, **selection))
 
     outcome, metrics = _train(job, started, checkpoint_every, with_report)
     if as_json:

@@ -31,11 +31,14 @@ def check_unfinished(folder: Path, run: directory.Run, start: pipeline.StartStat
     """
     done = len(start.history)
     scored = start.state is not None and results.is_scored(folder, done, start.state.eval_params)
-    if done > run.config.epochs or (done == run.config.epochs and scored):
+    over = start.state is not None and pipeline.stopped_early(run, start.state, done)
+    if done > run.config.epochs or ((done == run.config.epochs or over) and scored):
         hint = f"--epochs {done + 1} or more trains on"
         if run.config.follows_run:
             hint = f"its {run.config.schedule} schedule spans them; start a new run for more"
         page = f"; for its page: mnist-jax report {shlex.quote(str(folder))}" if with_report else ""
+        if over:
+            hint = "it stopped early; a new run with a larger --early-stopping trains longer"
         raise RunError(f"{folder} has done all its epochs ({done}); {hint}{page}")
 
 

@@ -22,6 +22,9 @@ from mnist_jax.config.validation import (
 )
 from mnist_jax.errors import SpecError
 
+# What early stopping and the choice of the best epoch can go by, of `EpochRecord`; the first is the default.
+MONITORS = ("validation_loss", "validation_accuracy", "loss", "accuracy")
+
 
 def _as_loss(value: Any) -> Function | None:
     return None if value is None else as_function("loss", value)

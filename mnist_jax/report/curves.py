@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mnist_jax.evaluation.metrics import Calibration
     from mnist_jax.evaluation.robustness import AccuracyCurve
-    from mnist_jax.runs.sweep_results import SweepRow
+    from mnist_jax.runs.sweeps.sweep_results import SweepRow
     from mnist_jax.training.records import EpochRecord
 
 
@@ -95,7 +95,7 @@ def plot_sweep(rows: "Sequence[SweepRow]", *, ax: "Axes | None" = None) -> "Axes
     Examples:
         >>> from matplotlib.figure import Figure
         >>> from mnist_jax import HyperParams
-        >>> from mnist_jax.runs.sweep_results import SweepRow
+        >>> from mnist_jax.runs.sweeps.sweep_results import SweepRow
         >>> rows = [SweepRow(HyperParams(rate), (0.9, 0.92)) for rate in (1e-3, 1e-2)]
         >>> ax = plot_sweep(rows, ax=Figure().subplots())
         >>> ax.get_xlabel()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax.augmentation.deform import deform
-from mnist_jax.config.networks import Spec
+from mnist_jax.config.networks import FlaxModel, Spec
 from mnist_jax.evaluation.inspection import dead_units, saliency
 from mnist_jax.evaluation.metrics import calibration, class_scores
 from mnist_jax.evaluation.robustness import robustness
@@ -17,7 +17,7 @@ from mnist_jax.report import plots
 from mnist_jax.report.html import render, style, svg
 from mnist_jax.runs.directory import Run
 from mnist_jax.runs.results import Results
-from mnist_jax.runs.sweep_results import SweepTable
+from mnist_jax.runs.sweeps.sweep_results import SweepTable
 from mnist_jax.types import Images, Key, Params
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ def _network_figures(spec: Spec, params: Params, data: "Dataset") -> dict[str, A
         "most": UNITS,
         "units": layers[0].shape[-1] if layers else spec.num_classes,
         "dead": None if dead is None else int(dead.sum()),
-        "weights": svg(
-            "Weights of the first layer's units", plots.plot_weights(params, dead=dead, most=UNITS)
-        ),
+        "weights": None
+        if isinstance(spec, FlaxModel)
+        else svg("Weights of the first layer's units", plots.plot_weights(params, dead=dead, most=UNITS)),
         "layers": [
             svg(
                 f"Activations of hidden layer {number}, for one image per class",

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from mnist_jax._utils.atomic_io import parse_json, read_bytes, write_atomic
 from mnist_jax.config import serialization, training
 from mnist_jax.config.networks import LABELS, are_labels
-from mnist_jax.config.validation import check_choice, is_label, shorten
+from mnist_jax.config.training import MONITORS
+from mnist_jax.config.validation import check_choice, check_positive_int, is_label, shorten
 from mnist_jax.data import registry
 from mnist_jax.data.custom.source import DataSource, source_from_json
 from mnist_jax.errors import RunError, SpecError
@@ -62,6 +63,9 @@ class Run:
         prng_impl: JAX's name of the keys' PRNG implementation; another one draws other numbers.
         classes: names of the classes, for data that is none of the named data sets; otherwise None.
         data: where such data is, and how it is read; None for arrays of a Python program.
+        early_stopping: patience of early stopping, in epochs; None for none.
+        keep_best: whether the parameters of the best epoch are kept; None for not.
+        monitor: what both monitor; None for the validation loss.
     """
 
     preset: str
@@ -74,6 +78,9 @@ class Run:
     prng_impl: str
     classes: tuple[str, ...] | None = None
     data: DataSource | None = None
+    early_stopping: int | None = None
+    keep_best: bool | None = None
+    monitor: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ class Run:
 
 
 # The fields that are left out of `config.json` where they are None.
-OPTIONAL = {"classes", "data"}
+OPTIONAL = {"classes", "data", "early_stopping", "keep_best", "monitor"}
 
 
 @contextmanager
@@ -154,8 +161,45 @@ def read(folder: Path) -> Run:
         data = None if "data" not in values else source_from_json(values["data"])
     except SpecError as error:
         raise RunError(f"{name} is damaged: {error}") from None
-    plain = {field: values[field] for field in TYPES}
+    plain = {field: values[field] for field in TYPES} | _selection(name, values)
     return Run(config=config, hyperparams=hyperparams, classes=classes, data=data, **plain)
+
+
+def _selection(name: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of early stopping and of the best epoch."""
+    found: dict[str, Any] = {
+        field: values[field] for field in ("early_stopping", "keep_best", "monitor") if field in values
+    }
+    try:
+        check_selection(**found)
+    except SpecError as error:
+        raise RunError(f"{name} is damaged: {error}") from None
+    return found
+
+
+def check_selection(
+    early_stopping: Any = None, keep_best: Any = None, monitor: Any = None, validation_fraction: float = 0.1
+) -> None:
+    """Checks the settings of early stopping and of the best epoch.
+
+    Raises:
+        SpecError: one is invalid, monitors nothing, or needs a validation set that there is not.
+    """
+    if early_stopping is not None:
+        check_positive_int("early stopping", early_stopping)
+    if keep_best not in (None, True):
+        raise SpecError(f"keep_best must be true or left out; got {shorten(keep_best)}")
+    if monitor is not None:
+        check_choice("monitor", monitor, MONITORS)
+    if early_stopping is None and not keep_best:
+        if monitor is not None:
+            raise SpecError(f"monitor needs early stopping, or the best epoch kept; got {monitor} alone")
+        return
+    if not validation_fraction and (monitor or MONITORS[0]).startswith("validation"):
+        raise SpecError(
+            f"{monitor or MONITORS[0]} can be monitored with a validation set only; got a validation "
+            "fraction of 0; give one, or --monitor loss"
+        )
 
 
 def _classes(names: Any, count: int) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mnist_jax.config.networks import FlaxModel
+from mnist_jax.config.training import MONITORS
 from mnist_jax.errors import CheckpointError, DivergenceError
 from mnist_jax.runs.directory import Run
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from mnist_jax.data.datasets import Dataset
     from mnist_jax.evaluation.evaluate import Evaluation
-    from mnist_jax.training.records import EpochRecord
+    from mnist_jax.training.records import EpochRecord, FitResult
     from mnist_jax.training.state import TrainState
     from mnist_jax.types import Params
     from mnist_onnx.parity import Parity
@@ -42,7 +44,7 @@ class RunOutcome(NamedTuple):
         train: evaluation on the training set.
         validation: evaluation on the validation set; None without one.
         test: evaluation on the test set.
-        model: the exported ONNX model.
+        model: the exported ONNX model; None for a `FlaxModel`.
         parity: the parity check of `model` against JAX.
     """
 
@@ -52,8 +54,8 @@ class RunOutcome(NamedTuple):
     train: "Evaluation"
     validation: "Evaluation | None"
     test: "Evaluation"
-    model: "onnx.ModelProto"
-    parity: "Parity"
+    model: "onnx.ModelProto | None"
+    parity: "Parity | None"
 
 
 def train_and_export(
@@ -75,7 +77,6 @@ def train_and_export(
     """
     import jax
 
-    from mnist_jax.evaluation.evaluate import evaluate_jit
     from mnist_jax.training.loop import fit
 
     result = fit(
@@ -85,8 +86,27 @@ def train_and_export(
         key=jax.random.key(run.seed, impl=run.prng_impl) if start.state is None else None,
         state=start.state,
         hyperparams=run.hyperparams,
-        callback=callback,
+        callback=[*callbacks_of(run), *([] if callback is None else [callback])],
     )
+    return score_and_export(run, data, result, start.history)
+
+
+def score_and_export(
+    run: Run, data: "Dataset", result: "FitResult", history: "tuple[EpochRecord, ...]" = ()
+) -> RunOutcome:
+    """Evaluates a trained network, exports it and checks parity; a `FlaxModel` is not exported.
+
+    Args:
+        run: the run's configuration.
+        data: its data set.
+        result: of `fit`.
+        history: the records of the epochs before `result`.
+
+    Raises:
+        DivergenceError: a loss is NaN or infinite.
+    """
+    from mnist_jax.evaluation.evaluate import evaluate_jit
+
     spec, params = run.config.model, result.params
     try:
         score = functools.partial(evaluate_jit, spec, params, loss=run.config.loss)
@@ -101,10 +121,12 @@ def train_and_export(
             "the trained network's loss must be finite; got NaN or infinity; try a smaller learning rate"
         )
         raise DivergenceError(message, result.state, result.history)
-    model, parity = _export_and_check(run, params, test, data)
+    model, parity = None, None
+    if not isinstance(spec, FlaxModel):
+        model, parity = _export_and_check(run, params, test, data)
     return RunOutcome(
         state=result.state,
-        history=(*start.history, *result.history),
+        history=(*history, *result.history),
         compile_seconds=result.compile_seconds,
         train=train,
         validation=validation,
@@ -112,6 +134,22 @@ def train_and_export(
         model=model,
         parity=parity,
     )
+
+
+def callbacks_of(run: Run) -> "list[Any]":
+    """The callbacks with a memory that a run's configuration asks for."""
+    from mnist_jax.training.callbacks import EarlyStopping, KeepBest
+
+    monitor = run.monitor or MONITORS[0]
+    callbacks: list[Any] = [KeepBest(monitor)] if run.keep_best else []
+    return callbacks + ([] if run.early_stopping is None else [EarlyStopping(monitor, run.early_stopping)])
+
+
+def stopped_early(run: Run, state: "TrainState", epochs: int) -> bool:
+    """Whether early stopping ended a run after this number of epochs."""
+    from mnist_jax.training.callbacks.running import is_finished
+
+    return is_finished(callbacks_of(run), state, epochs)
 
 
 def _export_and_check(

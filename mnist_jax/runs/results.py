@@ -31,7 +31,7 @@ class Results(NamedTuple):
         seconds: wall time of the whole run.
         device: description of the device.
         versions: versions of Python and of the packages.
-        onnx: result of the parity check; see `mnist_onnx.Parity`.
+        onnx: result of the parity check; see `mnist_onnx.Parity`. None for a network that is not exported.
     """
 
     history: "tuple[EpochRecord, ...]"
@@ -40,7 +40,7 @@ class Results(NamedTuple):
     seconds: float
     device: str
     versions: dict[str, str]
-    onnx: dict[str, Any]
+    onnx: dict[str, Any] | None
 
     @property
     def n(self) -> int:
@@ -119,12 +119,6 @@ def read(folder: Path, params: "Params", num_classes: int) -> Results:
             raise ValueError(f"the confusion matrix must be {num_classes} rows of as many whole numbers")
         if confusion.min() < 0 or confusion.sum() != test["n"] or not test["n"]:
             raise ValueError(f"the confusion matrix must count {test['n']} images; got {confusion.sum()}")
-        if type(onnx["passed"]) is not bool:
-            raise ValueError(f"passed must be true or false; got {onnx['passed']!r}")
-        for name in ("n", "noise", "disagreements"):
-            if type(onnx[name]) is not int or onnx[name] < 0:
-                raise ValueError(f"{name} must be a whole number of at least 0; got {onnx[name]!r}")
-        largest = onnx["max_abs_difference"]
         results = Results(
             history=_history(folder, values["epochs"]),
             confusion=confusion,
@@ -132,13 +126,25 @@ def read(folder: Path, params: "Params", num_classes: int) -> Results:
             seconds=figure(values["seconds"]),
             device=_text(values["device"]),
             versions={_text(name): _text(number) for name, number in dict(values["versions"]).items()},
-            onnx=onnx | {"max_abs_difference": None if largest is None else figure(largest)},
+            onnx=None if onnx is None else _parity(onnx),
         )
     except KeyError as error:
         raise RunError(f"{folder / METRICS} is damaged: it lacks {error}") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise RunError(f"{folder / METRICS} is damaged: {error}") from None
     return results
+
+
+def _parity(values: Any) -> dict[str, Any]:
+    """The checked result of a parity check."""
+    if type(values["passed"]) is not bool:
+        raise ValueError(f"passed must be true or false; got {values['passed']!r}")
+    for name in ("n", "noise", "disagreements"):
+        if type(values[name]) is not int or values[name] < 0:
+            raise ValueError(f"{name} must be a whole number of at least 0; got {values[name]!r}")
+    largest = values["max_abs_difference"]
+    checked: dict[str, Any] = values | {"max_abs_difference": None if largest is None else figure(largest)}
+    return checked
 
 
 def check_answers(folder: Path, results: Results, labels: Any, answers: Any) -> None:

@@ -50,7 +50,7 @@ def _read(path: Path, run: directory.Run) -> StartState:
     from mnist_jax.training import checkpoint
     from mnist_jax.training.start import abstract_state
 
-    state, metadata = checkpoint.load(path, abstract_state(run.config))
+    state, metadata = checkpoint.load(path, abstract_state(run.config, pipeline.callbacks_of(run)))
     loading.check_origin(path, metadata, run)
     try:
         history = tuple(results.record_from(record) for record in metadata["history"])
@@ -92,8 +92,8 @@ def complete(
             state.
     """
     outcome = _train(folder, run, data, start, checkpoint_every, versions, on_epoch)
-    metrics = _metrics(run, outcome, time.perf_counter() - started, versions)
-    _write(folder, outcome, metrics)
+    metrics = metrics_of(run, outcome, time.perf_counter() - started, versions)
+    write_results(folder, outcome, metrics)
     return outcome, metrics
 
 
@@ -113,25 +113,30 @@ def _train(
     Raises:
         DivergenceError: the directory holds the last finite state.
     """
-    history = list(start.history)
+    history, saved = list(start.history), len(start.history)
 
     def after_epoch(record: "EpochRecord", state: "TrainState") -> bool:
+        nonlocal saved
         history.append(record)
         stop = on_epoch(record)
         if stop or record.epoch == run.config.epochs or record.epoch % checkpoint_every == 0:
-            _save(folder, run, state, history, versions)
+            save_state(folder, run, state, history, versions)
+            saved = len(history)
         return stop
 
     try:
-        return pipeline.train_and_export(run, data, start, after_epoch)
+        outcome = pipeline.train_and_export(run, data, start, after_epoch)
+        if saved < len(history):  # it stopped early
+            save_state(folder, run, outcome.state, history, versions)
+        return outcome
     except DivergenceError as error:
         if start.state is None or len(history) > len(start.history):
-            _save(folder, run, error.state, history, versions)
+            save_state(folder, run, error.state, history, versions)
         message = f"{error}; the last finite state is in {folder}"
         raise DivergenceError(message, error.state, history) from None
 
 
-def _save(
+def save_state(
     folder: Path,
     run: directory.Run,
     state: "TrainState",
@@ -152,28 +157,31 @@ def _save(
     directory.write_history(folder, history)
 
 
-def _write(folder: Path, outcome: RunOutcome, metrics: dict[str, Any]) -> None:
+def write_results(folder: Path, outcome: RunOutcome, metrics: dict[str, Any]) -> None:
     """Writes a run's results; `metrics.json` last, since it marks the run as finished."""
     import mnist_onnx
     from mnist_jax.training import checkpoint
 
-    mnist_onnx.save(outcome.model, folder / directory.MODEL)
+    if outcome.model is not None:
+        mnist_onnx.save(outcome.model, folder / directory.MODEL)
     # Written again, since a process killed after its last checkpoint leaves an earlier history.
     directory.write_history(folder, outcome.history)
     checkpoint.previous_path(folder / directory.CHECKPOINT).unlink(missing_ok=True)
     directory.write_metrics(folder, metrics)
 
 
-def _metrics(
+def metrics_of(
     run: directory.Run, outcome: RunOutcome, seconds: float, versions: dict[str, str]
 ) -> dict[str, Any]:
     """Returns the content of `metrics.json`."""
     validation = outcome.validation
+    kept = (outcome.state.memories or {}).get("KeepBest")
     return {
         "dataset": run.dataset,
         "preset": run.preset,
         "seed": run.seed,
         "epochs": len(outcome.history),
+        **({} if kept is None else {"best_epoch": int(kept.epoch)}),
         "parameters": run.config.model.num_params,
         "parameters_sha256": results.parameters_sha256(outcome.state.eval_params),
         "train": pipeline.summary(outcome.train),
@@ -184,5 +192,5 @@ def _metrics(
         "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
         "device": provenance.device(),
         "versions": versions,
-        "onnx": finite(outcome.parity._asdict()),
+        "onnx": None if outcome.parity is None else finite(outcome.parity._asdict()),
     }

@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from mnist_jax.cli import main
-from mnist_jax.runs import directory, locking, sweep_session
+from mnist_jax.runs import directory, locking
+from mnist_jax.runs.sweeps import sweep_session
 from mnist_jax.training import checkpoint
 
 

@@ -28,8 +28,9 @@ from mnist_jax.config.validation import is_label
 from mnist_jax.data.examples import Examples
 from mnist_jax.data.formats import idx
 from mnist_jax.errors import DatasetError, MnistJaxError, SpecError
-from mnist_jax.runs import directory, results, session, sweep_results
+from mnist_jax.runs import directory, results, session
 from mnist_jax.runs.loading import load_params
+from mnist_jax.runs.sweeps import sweep_results
 from mnist_jax.training import checkpoint
 from mnist_onnx import Classifier
 

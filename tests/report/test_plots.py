@@ -18,7 +18,7 @@ from mnist_jax.errors import InputError
 from mnist_jax.evaluation.metrics import calibration
 from mnist_jax.evaluation.robustness import AccuracyCurve
 from mnist_jax.report import plots
-from mnist_jax.runs.sweep_results import SweepRow
+from mnist_jax.runs.sweeps.sweep_results import SweepRow
 from mnist_jax.training.records import EpochRecord
 
 RANDOM = np.random.default_rng(0)

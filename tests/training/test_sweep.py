@@ -23,8 +23,9 @@ from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.data.examples import Examples
 from mnist_jax.errors import InputError, SpecError
-from mnist_jax.runs import directory, locking, results, session, sweep_results, sweep_session
-from mnist_jax.runs.sweep_session import _row
+from mnist_jax.runs import directory, locking, results, session
+from mnist_jax.runs.sweeps import sweep_results, sweep_session
+from mnist_jax.runs.sweeps.sweep_session import _row
 from mnist_jax.training import checkpoint
 from mnist_jax.training.loop import fit
 from mnist_jax.training.records import EpochRecord

@@ -15,7 +15,7 @@ from mnist_jax.config.networks.choices import (
     Output,
     check_num_classes,
 )
-from mnist_jax.config.validation import check_choice, is_label
+from mnist_jax.config.validation import check_choice, is_label, shorten
 from mnist_jax.errors import SpecError
 
 # How modules name the argument that tells training from evaluation, and its value in training.
@@ -77,7 +77,8 @@ class FlaxModel:
         if isinstance(self.module, type) or not all(hasattr(self.module, name) for name in ("init", "apply")):
             raise SpecError(
                 "module must be an instance of flax.linen.Module, or have its init and apply; "
-                f"got {self.module!r}; wrap NNX modules: flax.nnx.bridge.to_linen"
+                f"got {shorten(self.module, 60) if isinstance(self.module, type) else type(self.module).__name__}"
+                "; wrap NNX modules: flax.nnx.bridge.to_linen"
             )
         try:
             hash(self.module)

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Float32, Int32
 
 from mnist_jax._utils.frozen import set_fields
+from mnist_jax.config.training import MONITORS
 from mnist_jax.config.validation import FLOAT32_MAX, check_choice, check_float, check_positive_int
 from mnist_jax.errors import SpecError
 from mnist_jax.training.records import EpochRecord
 from mnist_jax.training.state import TrainState
 from mnist_jax.types import Array, Params
-
-MONITORS = ("validation_loss", "validation_accuracy", "loss", "accuracy")
 
 
 class Best(NamedTuple):

@@ -13,7 +13,7 @@ from mnist_jax._utils.text import percent
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.runs import directory, loading
-from mnist_jax.runs.sweep_results import FORMAT, SWEEP, rows_from_json
+from mnist_jax.runs.sweeps.sweep_results import FORMAT, SWEEP, rows_from_json
 
 if TYPE_CHECKING:
     from mnist_jax.data.datasets import Dataset

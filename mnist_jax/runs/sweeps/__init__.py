@@ -1,0 +1,1 @@
+"""Sweeps on disk: their results, and the session that trains and resumes them."""
