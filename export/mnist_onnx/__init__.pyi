@@ -1,5 +1,7 @@
 from .classifier import Classifier as Classifier
 from .export import to_onnx as to_onnx
+from .flax_export import FlaxExport as FlaxExport
+from .flax_export import export_flax as export_flax
 from .io import load as load
 from .io import save as save
 from .parity import Parity as Parity

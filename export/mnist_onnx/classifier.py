@@ -99,7 +99,8 @@ class Classifier:
         else:
             self._foreign = Foreign(self._session, data, input_range, self._name)
             self.metadata = metadata_of(self._session, self._name)
-            self.labels = list(numbered(self._foreign.num_classes))
+            count, named = self._foreign.num_classes, self.metadata.get("labels", "")
+            self.labels = json.loads(named) if _are_labels(named, count) else list(numbered(count))
 
     def predict(self, images: Any, *, invert: bool = False) -> np.ndarray:
         """Predicts class probabilities; the predicted class is their argmax.

@@ -32,7 +32,12 @@ LAYERS = (
 )
 # The packages that the exporter may import, and its modules that may use JAX, for comparison.
 BELOW_EXPORT = {"mnist_jax.config", "mnist_jax.data", "mnist_jax.nn", "mnist_jax.types", "mnist_jax._utils"}
-EXPORT_WITH_JAX = {"mnist_onnx.parity", "mnist_onnx.parity_cases", "mnist_onnx.runtime_check"}
+EXPORT_WITH_JAX = {
+    "mnist_onnx.flax_export",
+    "mnist_onnx.parity",
+    "mnist_onnx.parity_cases",
+    "mnist_onnx.runtime_check",
+}
 MAX_MODULES = 9  # per package; except the command line, which has one per command
 MAX_LINES = 280  # per file
 

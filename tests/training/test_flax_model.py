@@ -57,7 +57,7 @@ class OurMLP(nn.Module):
 
 class Mean(nn.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
-        return images.mean(axis=(1, 2))[:, None] * jnp.ones(10)
+        return jnp.broadcast_to(images.mean(axis=(1, 2))[:, None], (len(images), 10))
 
 
 class Broken(nn.Module):

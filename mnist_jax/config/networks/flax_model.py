@@ -75,10 +75,10 @@ class FlaxModel:
         if self.module is None:
             return
         if isinstance(self.module, type) or not all(hasattr(self.module, name) for name in ("init", "apply")):
+            got = shorten(self.module, 60) if isinstance(self.module, type) else type(self.module).__name__
             raise SpecError(
                 "module must be an instance of flax.linen.Module, or have its init and apply; "
-                f"got {shorten(self.module, 60) if isinstance(self.module, type) else type(self.module).__name__}"
-                "; wrap NNX modules: flax.nnx.bridge.to_linen"
+                f"got {got}; wrap NNX modules: flax.nnx.bridge.to_linen"
             )
         try:
             hash(self.module)
