@@ -4,6 +4,7 @@ Every expected error ends as one line on stderr. Exit codes: 0 success, 1 a chec
 or environment, 130 interrupted, 141 broken pipe.
 """
 
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from mnist_jax.cli import (
     presets,
     report,
     reproduce,
+    runs,
     serve,
     sweep,
     train,
@@ -35,9 +37,10 @@ from mnist_jax.cli import (
 )
 from mnist_jax.cli.console import print_error
 
+SIMILAR = 0.75  # of 1: how similar to what was written an option must be to be suggested
+
 app = typer.Typer(
     help="Train digit classifiers in JAX, and export them to ONNX files that are proven equal.",
-    add_completion=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -72,9 +75,19 @@ for _command in (
     serve.serve,
     web.web,
     presets.presets,
+    runs.runs,
     reproduce.reproduce,
 ):
     app.command()(_command)
+
+
+def _without_far_fetched(error: typer.TyperException) -> str:
+    """The message of an error, which suggests an option only if it is spelled similarly."""
+    name = getattr(error, "option_name", None)
+    if not name or not hasattr(error, "possibilities"):
+        return error.format_message()
+    close = difflib.get_close_matches(name, error.possibilities or (), cutoff=SIMILAR)
+    return f"No such option: {name}" + (f"; did you mean {' or '.join(close)}?" if close else "")
 
 
 def _invalid_value(error: typer.TyperException) -> str:
@@ -124,7 +137,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = app(arguments, prog_name="mnist-jax", standalone_mode=False)
     except typer.TyperException as error:
-        if message := error.format_message():  # empty after the help; some end in a period
+        if message := _without_far_fetched(error):  # empty after the help; some end in a period
             print_error(message.rstrip(".") + _invalid_value(error) + _help_hint(error))
         return error.exit_code
     except BrokenPipeError:

@@ -23,6 +23,7 @@ def compare(
         "compare.html"
     ),
     data_dir: options.DataPath = None,
+    platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare runs: scores, settings, curves, and the images on which they disagree.

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mnist_jax.runs.pipeline import RunOutcome
 
 
+# The parts of a run's time, as `metrics.json` names them.
+PARTS = ("loading", "compiling", "training", "scoring", "proving")
+
+
 def print_error(message: str) -> None:
     """Prints an error as one line on stderr."""
     print(f"mnist-jax: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
@@ -75,7 +79,8 @@ def print_run(folder: Path, metrics: Mapping[str, Any]) -> None:
     if "best_epoch" in metrics:
         line("best", f"epoch {metrics['best_epoch']} of {metrics['epochs']}, whose network is kept")
     line("ONNX", proof(metrics["onnx"]))
-    line("time", f"{metrics['seconds']:.1f} s on {metrics['device']}")
+    parts = ", ".join(f"{name} {metrics[f'seconds_{name}']:.1f}" for name in PARTS)
+    line("time", f"{metrics['seconds']:.1f} s: {parts}; on {metrics['device']}")
     line("data", metrics["dataset"])
     line("run", str(folder))
 

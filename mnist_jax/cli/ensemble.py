@@ -28,6 +28,7 @@ def ensemble(
         "ensemble.onnx"
     ),
     data_dir: options.DataPath = None,
+    platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
     """Join the networks of several runs into one ONNX file, which averages their logits.

@@ -14,6 +14,7 @@ def evaluate(
     run_dir: options.RunDir,
     dataset: options.TestSetName = None,
     data_dir: options.DataPath = None,
+    platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
     """Score a trained network on every image of a test set.

@@ -41,6 +41,7 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="(default: RUN_DIR/model.onnx, or model-OPTIONS.onnx)"),
     ] = None,
+    platform: options.Platform = None,
 ) -> None:
     """Export a run's network to an ONNX file, with its metadata in a .json file beside it.
 

@@ -16,6 +16,8 @@ from mnist_jax.errors import DatasetError, RunError, SpecError
 from mnist_jax.report.html import GENERATOR
 from mnist_jax.runs.directory import CONFIG, MODEL
 
+PLATFORMS = ("cpu", "gpu", "tpu")
+
 
 # Callbacks run while the command line is parsed, so that mistakes are reported before JAX is imported.
 def _check_dataset(name: str | None) -> str | None:
@@ -132,6 +134,24 @@ PresetName = Annotated[
 ]
 ToChooseBy = Annotated[
     float, typer.Option(metavar="X", help="Fraction of the training set held out for model selection.")
+]
+
+
+def _set_platform(name: str | None) -> str | None:
+    if name is not None:
+        check_choice("platform", name, PLATFORMS)
+        os.environ["JAX_PLATFORMS"] = "cuda" if name == "gpu" else name  # read when JAX starts
+    return name
+
+
+Platform = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P",
+        callback=_set_platform,
+        help="Run JAX on cpu, gpu or tpu. (default: the best there is)",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -31,6 +31,7 @@ def report(
         ),
     ] = None,
     data_dir: options.DataPath = None,
+    platform: options.Platform = None,
 ) -> None:
     """Write an HTML report of a run: curves, confusion, mistakes, saliency, robustness, calibration.
 

@@ -70,6 +70,7 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
     """Train every combination of the given hyperparameters with every seed, and keep the best.
@@ -162,8 +163,8 @@ def _train_best(
     """Trains the best combination into the directory; returns the outcome and `metrics.json`'s content."""
     versions = provenance.versions()
     directory.write_config(folder, run, versions)
-    with progress.watch(run.config.epochs, len(start.history)) as on_epoch:
-        return session.complete(folder, run, data, versions, started, start, on_epoch=on_epoch)
+    with progress.watch(run.config.epochs, len(start.history)) as shown:
+        return session.complete(folder, run, data, versions, started, start, shown=shown)
 
 
 def _numbers(name: str, text: str | None, default: float) -> list[float]:

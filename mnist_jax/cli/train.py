@@ -10,7 +10,15 @@ import typer
 from mnist_jax._utils.process_setup import start_jax, start_matplotlib
 from mnist_jax.cli import console, datasets, network, options, progress, report
 from mnist_jax.cli.datasets import new_run, source_from
-from mnist_jax.cli.train_job import Job, check_only_resume_options, check_unfinished, with_epochs
+from mnist_jax.cli.train_job import (
+    REPEAT_OPTIONS,
+    RESUME_OPTIONS,
+    Job,
+    check_only,
+    check_unfinished,
+    override,
+    with_epochs,
+)
 from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, parse
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import MONITORS, Config, HyperParams, check_fraction, check_hyperparams
@@ -120,10 +128,20 @@ def train(
             show_default=False,
         ),
     ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Repeat the run of a config.json, or of a run directory.",
+            show_default=False,
+        ),
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="N", help="Epochs between two checkpoints.")] = 1,
     with_report: Annotated[
         bool, typer.Option("--report", help="Write report.html at the end, like `mnist-jax report`.")
     ] = False,
+    platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a network, score it on the test set, export it to ONNX, and check that the file equals JAX.
@@ -138,14 +156,17 @@ def train(
     if with_report:
         start_matplotlib()
     if resume is not None:
-        check_only_resume_options(ctx)
+        check_only("--resume", ctx, RESUME_OPTIONS)
         job = _resumed_job(resume, epochs, data or data_dir, with_report)
+    elif config_file is not None:
+        check_only("--config", ctx, REPEAT_OPTIONS)
+        job = _repeated_job(config_file, data or data_dir, out)
     else:
         source = source_from(
             data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
         )
         recipe = preset(preset_name)
-        config = _override(
+        config = override(
             recipe.config,
             model=network.network_from(
                 recipe.network,
@@ -169,7 +190,7 @@ def train(
             deformation=None if deformation is None else options.deformation(deformation),
             fgsm_epsilon=fgsm_epsilon,
         )
-        hyperparams = _override(
+        hyperparams = override(
             recipe.hyperparams_for(config.optimizer),
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -201,6 +222,17 @@ def _resumed_job(folder: Path, epochs: int | None, data_path: Path | None, with_
         options.page(folder / report.NAME)
     start_jax()
     return Job(folder, run, datasets.load_of(run, data_path), is_new=False)
+
+
+def _repeated_job(config_file: Path, data_path: Path | None, out: Path | None) -> Job:
+    folder = config_file if config_file.is_dir() else config_file.parent
+    name = directory.CONFIG if config_file.is_dir() else config_file.name
+    run = directory.read(folder, name)
+    if out is not None:
+        locking.check_new(out)
+    start_jax()
+    data = datasets.load_of(run, data_path)
+    return Job(out or locking.default_run_dir(f"{run.preset}-{data.name}"), run, data, is_new=True)
 
 
 def _new_job(
@@ -238,13 +270,7 @@ def _train(
         check_unfinished(folder, run, start, with_report)
         num_params = f"{run.config.model.num_params:,} parameters"
         console.print_status(f"{run.preset} on {run.dataset}: {run.config.model}, {num_params}")
-        with progress.watch(run.config.epochs, len(start.history)) as on_epoch:
+        with progress.watch(run.config.epochs, len(start.history)) as shown:
             return session.complete(
-                folder, run, job.data, versions, started, start, checkpoint_every, on_epoch=on_epoch
+                folder, run, job.data, versions, started, start, checkpoint_every, shown=shown
             )
-
-
-def _override[Settings: (Config, HyperParams)](settings: Settings, **changes: Any) -> Settings:
-    """Returns the settings with the changes that are not None."""
-    given: Any = {name: value for name, value in changes.items() if value is not None}
-    return settings._replace(**given) if isinstance(settings, HyperParams) else replace(settings, **given)

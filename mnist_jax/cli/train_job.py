@@ -3,15 +3,23 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.runs import directory, pipeline, results
 
 if TYPE_CHECKING:
     from mnist_jax.data.datasets import Dataset
+
+
+COMMON = {"data", "data_dir", "checkpoint_every", "with_report", "as_json", "platform"}
+RESUME_OPTIONS = COMMON | {"resume", "epochs"}
+REPEAT_OPTIONS = COMMON | {"config_file", "out"}
+# Options whose names differ from those of their parameters.
+SPELLED = {"preset_name": "--preset", "config_file": "--config"}
 
 
 class Job(NamedTuple):
@@ -54,15 +62,26 @@ def with_epochs(run: directory.Run, epochs: int | None) -> directory.Run:
     return replace(run, config=replace(run.config, epochs=epochs))
 
 
-def check_only_resume_options(ctx: typer.Context) -> None:
-    """Refuses options that a resumed run reads from its directory instead.
+def check_only(option: str, ctx: typer.Context, allowed: set[str]) -> None:
+    """Refuses options of settings that a run takes from elsewhere.
+
+    Args:
+        option: where it takes them from: `--resume` or `--config`.
+        ctx: the command's context.
+        allowed: the parameters that may be given.
 
     Raises:
-        SpecError: one was given on the command line.
+        SpecError: another one was given on the command line.
     """
-    allowed = {"resume", "epochs", "data", "data_dir", "checkpoint_every", "with_report", "as_json"}
     for name in sorted(set(ctx.params) - allowed):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            option = "--preset" if name == "preset_name" else f"--{name.replace('_', '-')}"
-            raise SpecError(f"--resume takes the run's settings from its directory; leave out {option}")
+            spelled = SPELLED.get(name, f"--{name.replace('_', '-')}")
+            where = {"--resume": "directory", "--config": "config"}[option]
+            raise SpecError(f"{option} takes the run's settings from its {where}; leave out {spelled}")
+
+
+def override[Settings: (Config, HyperParams)](settings: Settings, **changes: Any) -> Settings:
+    """Returns the settings with the changes that are not None."""
+    given: Any = {name: value for name, value in changes.items() if value is not None}
+    return settings._replace(**given) if isinstance(settings, HyperParams) else replace(settings, **given)

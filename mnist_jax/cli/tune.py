@@ -54,6 +54,7 @@ def tune(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="A new directory, or that of an earlier search, to resume it.")
     ] = Path("runs/tuned"),
+    platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
     """Search for a good network: layer sizes, learning rate, dropout, deformation and more.
@@ -115,8 +116,8 @@ def tune(
     config, hyperparams = space.suggest(best, epochs)
     run = new_run("tuned", config, hyperparams, seed, loaded, source, validation_fraction)
     versions = provenance.versions()
-    with directory.create_run_dir(out / RUN, run, versions), progress.watch(epochs) as on_epoch:
-        outcome, metrics = session.complete(out / RUN, run, loaded, versions, started, on_epoch=on_epoch)
+    with directory.create_run_dir(out / RUN, run, versions), progress.watch(epochs) as shown:
+        outcome, metrics = session.complete(out / RUN, run, loaded, versions, started, shown=shown)
     if as_json:
         search = {"trials": count, "best": best.number, "settings": best.params}
         console.print_json({"run": str(out / RUN), "search": search, **metrics})

@@ -49,6 +49,7 @@ def verify(
         ),
     ] = None,
     data_dir: options.DataPath = None,
+    platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
     """Check that an ONNX file equals the JAX network, on the run's whole test set and on noise.

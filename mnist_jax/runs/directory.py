@@ -129,13 +129,13 @@ def write_config(folder: Path, run: Run, versions: Mapping[str, str]) -> None:
         raise unwritable(folder, error) from None
 
 
-def read(folder: Path) -> Run:
-    """Reads the `config.json` of a run directory.
+def read(folder: Path, file_name: str = CONFIG) -> Run:
+    """Reads the `config.json` of a run directory, or the same under another name.
 
     Raises:
         RunError: it is not a run directory, or its config is damaged or has another format version.
     """
-    values, name = read_json(folder, CONFIG), folder / CONFIG
+    values, name = read_json(folder, file_name), folder / file_name
     if type(values.get("format")) is not int or values["format"] != FORMAT:
         version = shorten(values.get("format"))
         raise RunError(

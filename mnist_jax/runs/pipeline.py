@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +47,8 @@ class RunOutcome(NamedTuple):
         test: evaluation on the test set.
         model: the exported ONNX model; None for a `FlaxModel`.
         parity: the parity check of `model` against JAX.
+        scoring_seconds: wall time of the evaluation.
+        proving_seconds: wall time of export and parity check.
     """
 
     state: "TrainState"
@@ -56,6 +59,8 @@ class RunOutcome(NamedTuple):
     test: "Evaluation"
     model: "onnx.ModelProto | None"
     parity: "Parity | None"
+    scoring_seconds: float
+    proving_seconds: float
 
 
 def train_and_export(
@@ -63,6 +68,7 @@ def train_and_export(
     data: "Dataset",
     start: StartState = StartState(),
     callback: "Callable[[EpochRecord, TrainState], bool | None] | None" = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> RunOutcome:
     """Trains, evaluates, exports and checks parity; uses the test set once, after training.
 
@@ -71,6 +77,7 @@ def train_and_export(
         data: its data set.
         start: where training starts.
         callback: called after each epoch, as by `fit`.
+        say: called with what is done after training.
 
     Raises:
         DivergenceError: the loss or a parameter became NaN or infinite. It holds the last finite state.
@@ -88,11 +95,15 @@ def train_and_export(
         hyperparams=run.hyperparams,
         callback=[*callbacks_of(run), *([] if callback is None else [callback])],
     )
-    return score_and_export(run, data, result, start.history)
+    return score_and_export(run, data, result, start.history, say)
 
 
 def score_and_export(
-    run: Run, data: "Dataset", result: "FitResult", history: "tuple[EpochRecord, ...]" = ()
+    run: Run,
+    data: "Dataset",
+    result: "FitResult",
+    history: "tuple[EpochRecord, ...]" = (),
+    say: Callable[[str], None] = lambda text: None,
 ) -> RunOutcome:
     """Evaluates a trained network, exports it and checks parity; a `FlaxModel` is not exported.
 
@@ -101,13 +112,15 @@ def score_and_export(
         data: its data set.
         result: of `fit`.
         history: the records of the epochs before `result`.
+        say: called with what is done.
 
     Raises:
         DivergenceError: a loss is NaN or infinite.
     """
     from mnist_jax.evaluation.evaluate import evaluate_jit
 
-    spec, params = run.config.model, result.params
+    spec, params, started = run.config.model, result.params, time.perf_counter()
+    say("scoring the network")
     try:
         score = functools.partial(evaluate_jit, spec, params, loss=run.config.loss)
         train, test = score(data.train), score(data.test)
@@ -121,8 +134,9 @@ def score_and_export(
             "the trained network's loss must be finite; got NaN or infinity; try a smaller learning rate"
         )
         raise DivergenceError(message, result.state, result.history)
-    model, parity = None, None
+    model, parity, scored = None, None, time.perf_counter()
     if not isinstance(spec, FlaxModel):
+        say("comparing its ONNX file with JAX")
         model, parity = _export_and_check(run, params, test, data)
     return RunOutcome(
         state=result.state,
@@ -133,6 +147,8 @@ def score_and_export(
         test=test,
         model=model,
         parity=parity,
+        scoring_seconds=scored - started,
+        proving_seconds=time.perf_counter() - scored,
     )
 
 

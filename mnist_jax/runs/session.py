@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mnist_jax._utils.text import finite
 from mnist_jax.errors import CheckpointError, DivergenceError
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from mnist_jax.data.datasets import Dataset
     from mnist_jax.training.records import EpochRecord
     from mnist_jax.training.state import TrainState
+
+
+class Watcher(Protocol):
+    """What shows the progress of a run."""
+
+    @property
+    def on_epoch(self) -> "Callable[[EpochRecord], bool]":
+        """Called with each epoch's record; training stops if it returns True."""
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Called with what is done after training."""
 
 
 def newest(folder: Path, run: directory.Run, print_status: Callable[[str], None]) -> StartState:
@@ -70,7 +82,7 @@ def complete(
     start: StartState = StartState(),
     checkpoint_every: int = 1,
     *,
-    on_epoch: "Callable[[EpochRecord], bool]",
+    shown: Watcher,
 ) -> tuple[RunOutcome, dict[str, Any]]:
     """Trains in a locked run directory, and writes all results.
 
@@ -82,7 +94,8 @@ def complete(
         started: `time.perf_counter()` at the start of the command.
         start: where training starts.
         checkpoint_every: number of epochs between two checkpoints.
-        on_epoch: called with each epoch's record; training stops if it returns True.
+        shown: its `on_epoch` is called with each epoch's record, and training stops if it returns True; its
+            `say` is called with what is done after training.
 
     Returns:
         The outcome, and the content of `metrics.json`.
@@ -91,8 +104,9 @@ def complete(
         DivergenceError: the loss or a parameter became NaN or infinite. The directory holds the last finite
             state.
     """
-    outcome = _train(folder, run, data, start, checkpoint_every, versions, on_epoch)
-    metrics = metrics_of(run, outcome, time.perf_counter() - started, versions)
+    loading = time.perf_counter() - started
+    outcome = _train(folder, run, data, start, checkpoint_every, versions, shown)
+    metrics = metrics_of(run, outcome, time.perf_counter() - started, versions, loading)
     write_results(folder, outcome, metrics)
     return outcome, metrics
 
@@ -104,7 +118,7 @@ def _train(
     start: StartState,
     checkpoint_every: int,
     versions: dict[str, str],
-    on_epoch: "Callable[[EpochRecord], bool]",
+    shown: Watcher,
 ) -> RunOutcome:
     """Trains with checkpoints, then evaluates, exports and checks parity.
 
@@ -118,14 +132,14 @@ def _train(
     def after_epoch(record: "EpochRecord", state: "TrainState") -> bool:
         nonlocal saved
         history.append(record)
-        stop = on_epoch(record)
+        stop = shown.on_epoch(record)
         if stop or record.epoch == run.config.epochs or record.epoch % checkpoint_every == 0:
             save_state(folder, run, state, history, versions)
             saved = len(history)
         return stop
 
     try:
-        outcome = pipeline.train_and_export(run, data, start, after_epoch)
+        outcome = pipeline.train_and_export(run, data, start, after_epoch, shown.say)
         if saved < len(history):  # it stopped early
             save_state(folder, run, outcome.state, history, versions)
         return outcome
@@ -171,7 +185,11 @@ def write_results(folder: Path, outcome: RunOutcome, metrics: dict[str, Any]) ->
 
 
 def metrics_of(
-    run: directory.Run, outcome: RunOutcome, seconds: float, versions: dict[str, str]
+    run: directory.Run,
+    outcome: RunOutcome,
+    seconds: float,
+    versions: dict[str, str],
+    loading_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Returns the content of `metrics.json`."""
     validation = outcome.validation
@@ -188,8 +206,11 @@ def metrics_of(
         "validation": None if validation is None else pipeline.summary(validation),
         "test": {**pipeline.summary(outcome.test), "confusion": outcome.test.confusion.tolist()},
         "seconds": round(seconds, 3),
+        "seconds_loading": round(loading_seconds, 3),
         "seconds_compiling": round(outcome.compile_seconds, 3),
         "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
+        "seconds_scoring": round(outcome.scoring_seconds, 3),
+        "seconds_proving": round(outcome.proving_seconds, 3),
         "device": provenance.device(),
         "versions": versions,
         "onnx": None if outcome.parity is None else finite(outcome.parity._asdict()),
