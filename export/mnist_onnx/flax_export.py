@@ -34,6 +34,13 @@ class FlaxExport(NamedTuple):
     Attributes:
         model: the ONNX model: `images` `[batch, 28, 28]`, float32 0..1, to `logits` `[batch, classes]`.
         parity: its comparison with JAX.
+
+    Examples:
+        >>> import onnx
+        >>> from mnist_onnx import FlaxExport, Parity
+        >>> parity = Parity(True, 1e-7, 1e-7, disagreements=0, n=297, noise=1280)
+        >>> FlaxExport(onnx.ModelProto(), parity).parity.passed
+        True
     """
 
     model: onnx.ModelProto
@@ -41,7 +48,7 @@ class FlaxExport(NamedTuple):
 
 
 def export_flax(
-    model: FlaxModel,
+    spec: FlaxModel,
     params: Mapping[str, Any],
     images: Any,
     *,
@@ -56,7 +63,7 @@ def export_flax(
     it must be installed beside this package. The file is read by `Classifier(path, input_range="0..1")`.
 
     Args:
-        model: the network.
+        spec: the network.
         params: its variables.
         images: uint8 `[n, 28, 28]`, for the parity check, such as the whole test set.
         module: where the module is, as `package.module:name`: an instance, or a class or function that makes
@@ -69,18 +76,28 @@ def export_flax(
         ModelError: jax2onnx cannot convert the module; says why.
         RuntimeUnavailableError: the environment cannot be made.
         InputError: as `check_function_parity`.
+
+    Examples:
+        The first call makes an environment, which takes minutes.
+
+        >>> from my_package.nets import ConvNet  # doctest: +SKIP
+        >>> spec = mnist_jax.FlaxModel(ConvNet())  # doctest: +SKIP
+        >>> module = "my_package.nets:ConvNet"
+        >>> exported = export_flax(spec, params, images, module=module)  # doctest: +SKIP
+        >>> exported.parity.passed  # doctest: +SKIP
+        True
     """
-    if not isinstance(model, FlaxModel):
-        raise SpecError(f"export_flax takes a FlaxModel; got {type(model).__name__}; to_onnx exports others")
-    check_params(model, params)
-    classes = numbered(model.num_classes) if classes is None else classes
-    if not are_labels(classes) or len(classes) != model.num_classes:
-        raise SpecError(f"classes must be {model.num_classes} {LABELS}; got {shorten(classes)}")
-    exported = _here(model, params) if module is None else _apart(model, params, module, packages)
+    if not isinstance(spec, FlaxModel):
+        raise SpecError(f"export_flax takes a FlaxModel; got {type(spec).__name__}; to_onnx exports others")
+    check_params(spec, params)
+    classes = numbered(spec.num_classes) if classes is None else classes
+    if not are_labels(classes) or len(classes) != spec.num_classes:
+        raise SpecError(f"classes must be {spec.num_classes} {LABELS}; got {shorten(classes)}")
+    exported = _here(spec, params) if module is None else _apart(spec, params, module, packages)
     exported.ir_version = IR_VERSION
-    onnx.helper.set_model_props(exported, {"labels": json.dumps(list(classes)), "module": model.name})
+    onnx.helper.set_model_props(exported, {"labels": json.dumps(list(classes)), "module": spec.name})
     return FlaxExport(
-        exported, check_function_parity(functools.partial(apply, model, params), exported, images)
+        exported, check_function_parity(functools.partial(apply, spec, params), exported, images)
     )
 
 
