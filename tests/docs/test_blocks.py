@@ -69,6 +69,11 @@ def test_shell_blocks_call_nothing_but_the_command(page: str) -> None:
         assert all(line.startswith("mnist-jax ") for line in lines), place
 
 
+def test_recipes_are_short() -> None:
+    for _, block, place in blocks("docs/guides/loop.md", True):
+        assert len([line for line in block.splitlines() if line.strip()]) < 25, place
+
+
 @pytest.mark.nightly
 def test_the_recipe_for_other_functions_works_in_an_environment_of_its_own(tmp_path: Path) -> None:
     (recipe,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs/guides/onnx.md").read_text(), flags=re.DOTALL)
