@@ -185,4 +185,4 @@ def _are_labels(text: str, num_classes: Any) -> bool:
         labels = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return are_labels(labels) and num_classes in (len(labels), *[num_classes] * isinstance(num_classes, str))
+    return are_labels(labels) and (not isinstance(num_classes, int) or num_classes == len(labels))

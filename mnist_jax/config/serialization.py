@@ -1,7 +1,7 @@
 """Conversion of configs, networks and hyperparameters to plain JSON values and back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
 from typing import Any
 
 from mnist_jax.config.deformation import Deformation
@@ -11,21 +11,23 @@ from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.training import Config, HyperParams, check_hyperparams
 from mnist_jax.errors import SpecError
 
-_ANY = MLP(())
-
 
 def to_json(config: Config) -> dict[str, Any]:
     """A config as plain values, ready for `json.dump`."""
-    values = asdict(replace(config, model=_ANY)) | {"model": network_to_json(config.model)}
-    for name in ("optimizer", "schedule", "loss"):
-        part = getattr(config, name)
-        if isinstance(part, Function):
-            values[name] = {"function": part.name}
-        elif part is not None:
-            values[name]["options"] = dict(values[name]["options"])
+    values = {field.name: _part_to_json(getattr(config, field.name)) for field in fields(config)}
     if config.loss is None:
         del values["loss"]  # so that files without one stay as they were before it existed
     return values
+
+
+def _part_to_json(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return network_to_json(value)
+    if isinstance(value, Function):
+        return {"function": value.name}
+    if isinstance(value, Optimizer | Schedule):
+        return asdict(value) | {"options": dict(value.options)}
+    return asdict(value) if isinstance(value, Deformation) else value
 
 
 def from_json(values: Mapping[str, Any]) -> Config:

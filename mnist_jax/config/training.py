@@ -4,6 +4,7 @@ A `Config` is frozen and hashable, so that it can be a static argument of `jax.j
 `jax.vmap` can sweep over are in `HyperParams`, a pytree of scalars.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
@@ -170,7 +171,8 @@ def check_effective(config: Config, hyperparams: HyperParams) -> None:
             label smoothing and the loss is a function.
     """
     defaults = default_hyperparams(config.optimizer).learning_rate, HyperParams().learning_rate
-    if isinstance(config.schedule, Function) and hyperparams.learning_rate not in defaults:
+    is_default = any(math.isclose(hyperparams.learning_rate, rate, rel_tol=1e-6) for rate in defaults)
+    if isinstance(config.schedule, Function) and not is_default:  # it may be in float32
         raise SpecError(
             f"learning_rate must be left out where a function, {config.schedule}, gives it; "
             f"got {hyperparams.learning_rate:g}"
