@@ -147,8 +147,10 @@ def check_function_parity(
         raise InputError(f"check_function_parity takes a function of images; got {function!r}")
     result = jax.eval_shape(function, jax.ShapeDtypeStruct(pixels.shape, pixels.dtype))
     shape: tuple[int, ...] = getattr(result, "shape", ())
-    if len(shape) != 2 or shape[0] != len(pixels) or result.dtype != np.float32:
-        raise InputError(f"the function must return float32 [batch, classes]; got {result}")
+    classes = outputs[0].shape[-1] if outputs[0].shape else "classes"
+    fits = len(shape) == 2 and shape[0] == len(pixels) and result.dtype == np.float32
+    if not fits or (isinstance(classes, int) and shape[1] != classes):
+        raise InputError(f"the function must return float32 [batch, {classes}]; got {result}")
     expected = in_chunks(jax.jit(function), pixels)
     scale = 1 + np.abs(expected).max(axis=-1, keepdims=True)
     case = ParityCase(pixels, expected, TOLERANCE * scale, expected, scale, len(images))

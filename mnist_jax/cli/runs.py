@@ -37,12 +37,14 @@ def runs(
     table = Table(*HEADINGS, box=None)
     for row in rows:
         accuracy = "-" if row["accuracy"] is None else percent(row["accuracy"])
-        if row["error"]:
-            table.add_row(row["run"], "", row["error"], "", "", row["date"][:16].replace("T", " "))
-        else:
+        if not row["error"]:
             date = row["date"][:16].replace("T", " ")
-            table.add_row(row["run"], row["dataset"], row["network"], accuracy, str(row["epochs"]), date)
+            epochs = "-" if row["epochs"] is None else str(row["epochs"])
+            table.add_row(row["run"], row["dataset"], row["network"], accuracy, epochs, date)
     console.results().print(table)
+    for row in rows:
+        if row["error"]:
+            console.print_error(row["error"])
     if not rows:
         console.print_status(f"{folder} has no runs; `mnist-jax train` makes one")
 

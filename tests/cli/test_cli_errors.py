@@ -344,7 +344,7 @@ def test_an_unusable_cache_is_silent(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0
-    assert len(done.stderr.splitlines()) == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 4, done.stderr
 
 
 def run_cli(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

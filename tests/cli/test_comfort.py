@@ -47,10 +47,10 @@ def test_runs_are_listed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     (folder / "damaged" / "config.json").write_text("{")
     (folder / "notes").mkdir()
     assert main(["runs", str(folder)]) == 0
-    printed = capsys.readouterr().out
+    printed, errors = capsys.readouterr()
     assert re.search(r"deep/er/copy +digits +784-9-10 \(relu, softmax\) +\d+\.\d\d % +2 ", printed)
     assert re.search(r"unfinished +digits +784-9-10 \(relu, softmax\) +- ", printed)
-    assert "config.json is damaged" in printed
+    assert "config.json is damaged" in errors
     assert "notes" not in printed
     assert main(["runs", str(folder), "--json"]) == 0
     rows = {Path(row["run"]).name: row for row in json.loads(capsys.readouterr().out)}

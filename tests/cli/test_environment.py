@@ -128,7 +128,7 @@ def test_strict_promotion_guarded_transfers_and_backends_that_are_not_there_chan
     (tmp_path / "b").mkdir()
     done = in_environment(tmp_path / "a", *arguments, "--report", **settings)
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 3, done.stderr
+    assert len(done.stderr.splitlines()) == 5, done.stderr
     assert in_environment(tmp_path / "b", *arguments).returncode == 0
     a, b = (checkpoint.load_params(tmp_path / name / "run" / directory.CHECKPOINT)[0] for name in "ab")
     assert leaves_equal(a, b)
@@ -243,7 +243,7 @@ def test_a_bare_environment_is_enough(tmp_path: Path, setting: str) -> None:
     settings = dict(pair.split("=") for pair in setting.split())
     done = in_environment(tmp_path, *TRAIN, "--epochs", "1", "--report", "--out", "run", **settings)
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 4, done.stderr
 
 
 def test_errors_from_jax_settings_are_one_line_and_bugs_are_not_hidden(

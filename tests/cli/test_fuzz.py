@@ -337,13 +337,18 @@ def test_a_changed_value_in_a_runs_json(run_dir: Path, tmp_path: Path, name: str
     ]
     sweep = {"format": 2, "seeds": 2, "rows": rows, "best": 1}
     good = sweep if name == sweep_results.SWEEP else json.loads((copy / name).read_bytes())
+    if name == "config.json":  # with all that a run can have
+        data = {"path": "a.csv", "test_path": None, "test_fraction": 0.2, "seed": 0, "classes": None}
+        flags = dict.fromkeys(("invert", "resize", "transposed"), False)
+        stopping = {"early_stopping": 3, "keep_best": True, "monitor": "loss"}
+        good |= {"classes": list("abcdefghij"), "data": data | flags, **stopping}
 
     def read() -> None:
-        result = results.read(copy, params)
-        proof(result.onnx)
+        run = directory.read(copy)
+        result = results.read(copy, params, run.config.model.num_classes)
+        assert result.onnx is None or proof(result.onnx)
         assert all(map(is_label, [result.device, *result.versions, *result.versions.values()]))
         sweep_results.read_sweep_table(copy)
-        run = directory.read(copy)
         assert is_label(run.preset)
         assert is_label(run.dataset)
         command(run, len(result.history))

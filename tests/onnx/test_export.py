@@ -296,7 +296,8 @@ def test_onnxs_own_evaluator_agrees(trained: tuple[Config, FitResult], digits: D
 
 def test_the_package_lists_its_names() -> None:
     assert dir(mnist_onnx) == [
-        *("Classifier", "Parity", "check_function_parity", "check_parity", "load", "save", "to_onnx")
+        *("Classifier", "FlaxExport", "Parity", "check_function_parity", "check_parity", "export_flax"),
+        *("load", "save", "to_onnx"),
     ]
     with pytest.raises(AttributeError, match="attribute nothing"):
         _ = mnist_onnx.nothing
