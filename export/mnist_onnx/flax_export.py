@@ -140,12 +140,12 @@ def _apart(
             "modules belong in a file"
         )
     pip = (JAX2ONNX, f"jax=={version('jax')}", f"flax=={version('flax')}", "safetensors", *packages)
-    python = environment("jax2onnx", Runtime("on_jax2onnx.py", pip)) / "bin" / "python"
+    python = environment("jax2onnx", Runtime("from_flax.py", pip)) / "bin" / "python"
     with tempfile.TemporaryDirectory() as temporary:
         variables, out = Path(temporary) / "variables.safetensors", Path(temporary) / "model.onnx"
         variables.write_bytes(safetensors.numpy.save(param_dicts.flatten(params)))
         mode = json.dumps(model.mode(training=False))
-        program = [str(python), str(PROGRAMS / "on_jax2onnx.py")]
+        program = [str(python), str(PROGRAMS / "from_flax.py")]
         arguments = [module, str(variables), str(out), mode, str(folder.resolve())]
         try:
             done = subprocess.run(
