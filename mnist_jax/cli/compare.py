@@ -44,7 +44,7 @@ def compare(
 
     networks = [loading.load_params(folder, run) for folder, run in zip(run_dirs, runs, strict=True)]
     scores = [
-        results.read(folder, params, run.config.model.num_classes)
+        results.read(folder, params, run.config.model)
         for folder, params, run in zip(run_dirs, networks, runs, strict=True)
     ]
     data = load_of(runs[0], data_dir)

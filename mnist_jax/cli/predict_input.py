@@ -38,6 +38,7 @@ def from_paths(files: list[File], prepare: Callable[[Any], Any], **flags: bool) 
             yield from _from_csv(file, **flags)
         else:
             yield next(pictures)
+    yield from pictures  # none are left, but what follows the last one is done
 
 
 def _is_table(file: File) -> bool:

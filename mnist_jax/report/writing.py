@@ -88,7 +88,7 @@ def write_page(
     from mnist_onnx.session import read_bytes
 
     params = load_params(folder, run)
-    scores = results.read(folder, params, run.config.model.num_classes)
+    scores = results.read(folder, params, run.config.model)
     model = folder / directory.MODEL
     if scores.onnx is not None and not model.is_file():
         raise RunError(f"{folder} must hold the run's {directory.MODEL}; it does not exist")

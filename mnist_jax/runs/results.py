@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax._utils.atomic_io import read_bytes
+from mnist_jax.config.networks import FlaxModel, Trainable
 from mnist_jax.config.validation import FLOAT32_MAX, is_label, shorten
 from mnist_jax.errors import RunError
 from mnist_jax.runs.directory import CHECKPOINT, HISTORY, LARGEST_JSON, METRICS, read_json
@@ -98,20 +99,20 @@ def is_scored(folder: Path, epochs: int, params: "Params") -> bool:
         return False
 
 
-def read(folder: Path, params: "Params", num_classes: int) -> Results:
+def read(folder: Path, params: "Params", spec: Trainable) -> Results:
     """Reads a finished run's results.
 
     Args:
         folder: the run directory.
         params: the parameters that the results must belong to.
-        num_classes: number of classes of the run's network.
+        spec: the run's network.
 
     Raises:
         RunError: the run is not finished, its scores belong to other parameters, or a file is damaged.
     """
     import numpy as np
 
-    values = read_metrics(folder, params)
+    values, num_classes = read_metrics(folder, params), spec.num_classes
     try:
         test, onnx = values["test"], values["onnx"]
         confusion = np.array(test["confusion"])
@@ -126,7 +127,7 @@ def read(folder: Path, params: "Params", num_classes: int) -> Results:
             seconds=figure(values["seconds"]),
             device=_text(values["device"]),
             versions={_text(name): _text(number) for name, number in dict(values["versions"]).items()},
-            onnx=None if onnx is None else _parity(onnx),
+            onnx=None if onnx is None and isinstance(spec, FlaxModel) else _parity(onnx),
         )
     except KeyError as error:
         raise RunError(f"{folder / METRICS} is damaged: it lacks {error}") from None

@@ -346,7 +346,7 @@ def test_a_changed_value_in_a_runs_json(run_dir: Path, tmp_path: Path, name: str
 
     def read() -> None:
         run = directory.read(copy)
-        result = results.read(copy, params, run.config.model.num_classes)
+        result = results.read(copy, params, run.config.model)
         assert result.onnx is None or proof(result.onnx)
         assert all(map(is_label, [result.device, *result.versions, *result.versions.values()]))
         sweep_results.read_sweep_table(copy)

@@ -505,9 +505,9 @@ def test_larger_pictures_are_prepared_or_scaled(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # prepared, strokes at different places become the same
         prepared = mj.from_folder(folder, validation_fraction=0)
+        scaled = mj.from_folder(folder, validation_fraction=0, resize=True)
     columns = np.asarray(prepared.train.images).sum(axis=(0, 1))
     assert set(np.flatnonzero(columns)) <= set(range(10, 18))  # centered, as MNIST's
-    scaled = mj.from_folder(folder, validation_fraction=0, resize=True)
     assert np.asarray(scaled.train.images)[:, 14, 6:9].any()
 
 

@@ -10,4 +10,4 @@ def results_of(folder: Path) -> results.Results:
     """The results of a finished run, as commands read them."""
     run = directory.read(folder)
     params, _ = checkpoint.load_params(folder / directory.CHECKPOINT)
-    return results.read(folder, params, run.config.model.num_classes)
+    return results.read(folder, params, run.config.model)

@@ -82,7 +82,7 @@ def test_fit_needs_a_key_or_a_state_at_an_epochs_end(digits: Dataset) -> None:
     config = Config(MLP((16,), ("relu",)), epochs=1)
     state = init_state(config, jax.random.key(0))
     for arguments in ({}, {"key": jax.random.key(0), "state": state}):
-        with pytest.raises(SpecError, match="takes either a key, to train from scratch, or a state"):
+        with pytest.raises(SpecError, match="takes either a key, to train from scratch or from params"):
             fit(config, digits.train, **arguments)
     with pytest.raises(SpecError, match="must be at an epoch's end; got one 3 steps into it"):
         fit(config, digits.train, state=state._replace(step=state.step + 3))
