@@ -4,9 +4,9 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,20 +25,27 @@ File = Path | tuple[Path, ImageError]  # a picture, or a folder without any
 
 
 def from_paths(files: list[File], prepare: Callable[[Any], Any], **flags: bool) -> Iterator[tuple[str, Any]]:
-    """Yields each picture's name, and what `prepare` makes of it; also the rows of CSV files, as they are.
+    """Returns each picture's name, and what `prepare` makes of it; also the rows of CSV files, as they are.
 
     Args:
         files: from `picture_files`.
         prepare: as for `from_files`.
         flags: `invert` and `resize`, as for `from_arrays`, for the rows of CSV files.
     """
+    if not any(map(_is_table, files)):
+        return from_files(files, prepare)
+    return _mixed(files, prepare, **flags)
+
+
+def _mixed(files: list[File], prepare: Callable[[Any], Any], **flags: bool) -> Iterator[tuple[str, Any]]:
     pictures = from_files([file for file in files if not _is_table(file)], prepare)
-    for file in files:
-        if isinstance(file, Path) and _is_table(file):
-            yield from _from_csv(file, **flags)
-        else:
-            yield next(pictures)
-    yield from pictures  # none are left, but what follows the last one is done
+    with closing(pictures):
+        for file in files:
+            if isinstance(file, Path) and _is_table(file):
+                yield from _from_csv(file, **flags)
+            else:
+                yield next(pictures)
+        yield from pictures  # none are left, but what follows the last one is done
 
 
 def _is_table(file: File) -> bool:
@@ -53,7 +60,7 @@ def _from_csv(path: Path, **flags: bool) -> Iterator[tuple[str, Any]]:
     return ((f"{path}[{index}]", image) for index, image in enumerate(images))
 
 
-def from_files(files: Sequence[File], prepare: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
+def from_files(files: Sequence[File], prepare: Callable[[Any], Any]) -> Generator[tuple[str, Any]]:
     """Yields each picture's name, and what `prepare` makes of it or the error that it caused.
 
     Args:
