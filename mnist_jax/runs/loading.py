@@ -40,6 +40,11 @@ def load_dataset_of(run: Run, path: Path | None, **aids: Any) -> "Dataset":
                 "the same data: --data PATH"
             )
         source = moved(run.data or DataSource(str(path)), path)
+        if not Path(source.path).exists():
+            raise DatasetError(
+                f"{source.path} must be a file or folder with a data set; it does not exist; "
+                "if it was moved: --data PATH"
+            )
         data = load_source(source, validation_fraction=fraction, name=run.dataset, **aids)
     if data.sha256 != run.dataset_sha256:
         raise DatasetError(

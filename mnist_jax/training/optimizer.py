@@ -3,11 +3,13 @@
 All of it is built inside the trace, so that learning rate and weight decay may be traced and swept.
 """
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mnist_jax.config.functions import Function
@@ -49,7 +51,24 @@ def _own(
             f"optimizer {factory} must return an optax.GradientTransformation for a learning rate; "
             f"got {type(update).__name__}"
         )
+    if _keeps_rate(factory):
+        raise SpecError(
+            f"optimizer {factory} must take its learning rate in each step; it keeps that of its start in "
+            "its state, as optax.inject_hyperparams does; leave that out"
+        )
     return _chained(config, update, -learning_rate * weight_decay)
+
+
+@functools.lru_cache(maxsize=64)
+def _keeps_rate(factory: Function) -> bool:
+    """Whether an optimizer's first state depends on the learning rate, which would then never change."""
+    with jax.ensure_compile_time_eval():
+        try:
+            states = [factory(rate).init({"w": jnp.zeros((2, 2))}) for rate in (0.0, 1.0)]
+            leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(state)] for state in states]
+        except Exception:  # it takes other parameters only
+            return False
+    return not all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True))
 
 
 def _chained(

@@ -1,5 +1,6 @@
 """Data sets of one's own: what is taken, how it is split, and what is refused."""
 
+import csv as stdlib_csv
 import gzip
 import struct
 import warnings
@@ -77,6 +78,7 @@ def test_a_memory_map_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
+        (np.zeros((3, 28, 28), np.uint8), "images must show something; all of them are black"),
         (IMAGES[:, :20], "must be 28x28; got 20x28; scale them to fit: resize=True, or --resize"),
         (np.zeros((3, 8, 8)), "must be 28x28; got 8x8"),
         (np.zeros((3, 28, 28, 3)), r"must be gray; got 3 channels; average them: images.mean\(axis=-1\)"),
@@ -312,6 +314,22 @@ def test_more_forms_of_csv(tmp_path: Path) -> None:
     assert np.array_equal(both.test.images, IMAGES[30:])
 
 
+def test_labels_in_quotes(tmp_path: Path) -> None:
+    names = ['say "5"', "zero, null", "plain"]
+    for place in (0, 784):
+        with (tmp_path / "mine.csv").open("w", newline="") as file:
+            writer = stdlib_csv.writer(file)
+            for image, label in zip(IMAGES, LABELS, strict=True):
+                row = image.ravel().tolist()
+                row.insert(place, names[label])
+                writer.writerow(row)
+        text = (tmp_path / "mine.csv").read_text()
+        if place:
+            (tmp_path / "mine.csv").write_text(f"{PIXEL_NAMES},label\n{text}")
+        data = mj.from_csv(tmp_path / "mine.csv", validation_fraction=0)
+        assert data.classes == ("plain", 'say "5"', "zero, null")
+
+
 def test_rows_without_labels(tmp_path: Path) -> None:
     path = table(tmp_path / "test.csv", None, header=PIXEL_NAMES)
     rows = csv.read(path)
@@ -335,7 +353,7 @@ def test_rows_without_labels(tmp_path: Path) -> None:
         ("1" + ",0" * 783 + ",nan", "must lie in 0..255 or, as floats, in 0..1; got nan..nan"),
         ("1" + ",0" * 783 + ",1e999", "must lie in 0..255"),
         ("1" + ",0" * 783 + ",999\n0" + ",0" * 784, "must lie in 0..255 or, as floats, in 0..1; got 0..999"),
-        ("1" + ",0" * 784 + "\n" + ",0" * 784, "labels must not be empty"),
+        ("1,255" + ",0" * 783 + "\n" + ",0" * 784, "labels must not be empty"),
         ("1" + ",0" * 784 + "\n1" + ",99" * 784, "2 to 1,000 classes; got 1: 1"),
         ("\x00\x01\x02", "must have 784 columns"),
     ],
@@ -509,6 +527,20 @@ def test_larger_pictures_are_prepared_or_scaled(tmp_path: Path) -> None:
     columns = np.asarray(prepared.train.images).sum(axis=(0, 1))
     assert set(np.flatnonzero(columns)) <= set(range(10, 18))  # centered, as MNIST's
     assert np.asarray(scaled.train.images)[:, 14, 6:9].any()
+
+
+def test_strokes_on_transparency_are_seen(tmp_path: Path) -> None:
+    for index, name in enumerate(("a", "b")):
+        (tmp_path / "words" / name).mkdir(parents=True)
+        for number in range(5):
+            alpha = np.zeros((28, 28), np.uint8)
+            alpha[4:24, 6 + 9 * index : 9 + 9 * index] = 255 - number
+            picture = Image.merge("RGBA", [Image.new("L", (28, 28))] * 3 + [Image.fromarray(alpha)])
+            picture.save(tmp_path / "words" / name / f"{number}.png")
+    with pytest.raises(InputError, match="must be white on black"):
+        mj.from_folder(tmp_path / "words")
+    data = mj.from_folder(tmp_path / "words", invert=True, validation_fraction=0)
+    assert np.asarray(data.train.images)[:, 10].max(axis=1).min() > 240
 
 
 def test_a_test_folder_is_found(tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def test_a_loss_function_is_trained_with_and_reported(digits: Dataset) -> None:
     ("config", "error", "message"),
     [
         ({"optimizer": lambda rate: rate}, SpecError, "must return an optax.GradientTransformation"),
+        (
+            {"optimizer": lambda rate: optax.inject_hyperparams(optax.adam)(learning_rate=rate)},
+            SpecError,
+            "must take its learning rate in each step; it keeps that of its start in its state",
+        ),
         ({"schedule": lambda step: jnp.ones(2)}, SpecError, r"must return one number; got \[2\]"),
         ({"loss": lambda logits, labels: 0.5}, InputError, r"one float per example, \[32\]; got float"),
         ({"loss": lambda logits, labels: logits}, InputError, r"got float32 \[32, 10\]"),

@@ -151,7 +151,12 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def gray(picture: Image.Image) -> np.ndarray:
     """A picture as it is, uint8 `[h, w]`."""
-    return np.asarray(picture.convert("L"))
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("L"))
+    values = np.asarray(picture.convert("LA"), np.float64)
+    tones, alpha = values[..., 0], values[..., 1] / 255
+    paper = 0.0 if (tones * alpha).sum() > 127 * alpha.sum() else 255.0  # the opposite of what is drawn
+    return np.asarray(np.rint(tones * alpha + paper * (1 - alpha)), np.uint8)
 
 
 def scaled(picture: Image.Image) -> np.ndarray:

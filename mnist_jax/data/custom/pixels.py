@@ -45,6 +45,8 @@ def as_pixels(images: Any, what: str = "images", *, invert: bool = False, resize
         array = _in_chunks(array, lambda part: np.rint(part.astype(np.float64) * scale).astype(np.uint8))
     if array.shape[1:] != IMAGE_SHAPE:
         array = fitted(array, what) if resize else _refuse_size(array, what)
+    if not array.any():
+        raise InputError(f"{what} must show something; all of them are black")
     inverted = look_inverted(array)
     if inverted and not invert:
         raise InputError(

@@ -154,11 +154,22 @@ def _split(chunk: list[tuple[int, str]], layout: _Layout) -> tuple[list[str], li
     """Separates the label from the pixels of each line."""
     if layout.label is None:
         return [line for _, line in chunk], []
+    if any('"' in _label_of(line, layout) for _, line in chunk):  # quoted, perhaps with a delimiter inside
+        rows = list(csv.reader([line for _, line in chunk], delimiter=layout.delimiter))
+        pixels = [row[1:] if layout.label == 0 else row[:-1] for row in rows]
+        labels = [(row[0] if layout.label == 0 else row[-1]).strip() for row in rows]
+        return [layout.delimiter.join(row) for row in pixels], labels
     if layout.label == 0:
         parts = [line.partition(layout.delimiter) for _, line in chunk]
-        return [rest for _, _, rest in parts], [label.strip().strip('"') for label, _, _ in parts]
+        return [rest for _, _, rest in parts], [label.strip() for label, _, _ in parts]
     parts = [line.rpartition(layout.delimiter) for _, line in chunk]
-    return [rest for rest, _, _ in parts], [label.strip().strip('"') for _, _, label in parts]
+    return [rest for rest, _, _ in parts], [label.strip() for _, _, label in parts]
+
+
+def _label_of(line: str, layout: _Layout) -> str:
+    """What is between the label's end of a line and the first delimiter."""
+    first, _, rest = line.partition(layout.delimiter)
+    return first if layout.label == 0 else rest.rpartition(layout.delimiter)[2]
 
 
 def _numbers(texts: list[str], chunk: list[tuple[int, str]], layout: _Layout, path: Path) -> np.ndarray:
