@@ -79,11 +79,15 @@ def predict(
         raise ImageError("--explain and --annotate take pictures; got --stdin, whose images are not prepared")
     files = list(picture_files(pictures or [], verbose))
     check_outputs(files, several, save_prepared, annotate, explain)
+    own = None
+    if (model / directory.CONFIG).exists():
+        run = directory.read(model)
+        directory.check_exported(model, run)
+        own = run.data
     from mnist_onnx import Classifier
 
     classifier = Classifier(model / directory.MODEL if model.is_dir() else model, input_range=input_range)
     shown = LARGE if annotate is not None else SMALL if explain is not None else 0
-    own = directory.read(model).data if (model / directory.CONFIG).exists() else None
     flags = {"invert": own is not None and own.invert, "resize": own is not None and own.resize}
     examined = partial(_examined, several, shown, own)
     results = list(from_stdin() if stdin else from_paths(files, examined, **flags))

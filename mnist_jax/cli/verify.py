@@ -69,6 +69,7 @@ def verify(
     folders = run_dirs or [target]
     path = target / directory.MODEL if target.is_dir() or not run_dirs else target
     runs = [directory.read(folders[0])] if len(folders) == 1 else read_runs("verify", folders)
+    directory.check_exported(folders[0], runs[0])
     model = _read_model(path)
 
     from mnist_jax._utils.process_setup import start_jax

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_jax._utils.atomic_io import parse_json, read_bytes, write_atomic
 from mnist_jax.config import serialization, training
-from mnist_jax.config.networks import LABELS, are_labels
+from mnist_jax.config.networks import LABELS, FlaxModel, are_labels
 from mnist_jax.config.training import MONITORS
 from mnist_jax.config.validation import check_choice, check_positive_int, is_label, shorten
 from mnist_jax.data import registry
@@ -256,3 +256,16 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RunError(f"{folder / name} is damaged: it must hold a JSON object; got {type(values).__name__}")
     return values
+
+
+def check_exported(folder: Path, run: Run) -> None:
+    """Checks that a run can have an ONNX file.
+
+    Raises:
+        RunError: its network is a Flax module, which is exported apart.
+    """
+    if isinstance(run.config.model, FlaxModel):
+        raise RunError(
+            f"{folder} has no {MODEL}: its network is the Flax module {run.config.model.name}; export it "
+            "from Python: mnist_onnx.export_flax"
+        )

@@ -66,6 +66,10 @@ def save_run(
     """
     import jax
 
+    from mnist_jax.training.records import FitResult
+
+    if not isinstance(result, FitResult):
+        raise SpecError(f"save_run takes the result of fit; got {type(result).__name__}")
     records = tuple(result.history if history is None else history)
     if [record.epoch for record in records] != list(range(1, len(records) + 1)) or not records:
         raise SpecError(

@@ -95,10 +95,11 @@ def learning_rate_at(config: Config, hyperparams: HyperParams, step: Array) -> A
         SpecError: the schedule's length is unknown.
     """
     if isinstance(config.schedule, Function):
-        rate = jnp.asarray(config.schedule(step), jnp.float32)
-        if rate.shape:
-            raise SpecError(f"schedule {config.schedule} must return one number; got {list(rate.shape)}")
-        return rate
+        rate = config.schedule(step)
+        if rate is None or jnp.shape(rate):
+            got = "None" if rate is None else list(jnp.shape(rate))
+            raise SpecError(f"schedule {config.schedule} must return one number; got {got}")
+        return jnp.asarray(rate, jnp.float32)
     # optax's schedules take no traced peak value, so they compute a factor with peak 1.
     with jax.numpy_dtype_promotion("standard"):
         factor = _factor(config.schedule)(step)

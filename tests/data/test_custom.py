@@ -81,7 +81,7 @@ def test_a_memory_map_stays_one(tmp_path: Path) -> None:
         (np.zeros((3, 28, 28), np.uint8), "images must show something; all of them are black"),
         (IMAGES[:, :20], "must be 28x28; got 20x28; scale them to fit: resize=True, or --resize"),
         (np.zeros((3, 8, 8)), "must be 28x28; got 8x8"),
-        (np.zeros((3, 28, 28, 3)), r"must be gray; got 3 channels; average them: images.mean\(axis=-1\)"),
+        (np.zeros((3, 28, 28, 3)), r"must be gray; got 3 channels; average them: .mean\(axis=-1\)"),
         (np.zeros((3, 785)), r"must be \[n, 28, 28\] or \[n, 784\]; got \[3, 785\]"),
         (np.zeros(3), r"must be \[n, 28, 28\] or \[n, 784\]; got \[3\]"),
         (np.zeros((0, 28, 28)), "must hold at least one image; got none"),
@@ -158,7 +158,11 @@ def test_names_of_classes() -> None:
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
     [
-        (LABELS * 2, None, "an example of every class from 0 to 4; got none of 1, 3; if there is no such"),
+        (
+            LABELS * 2,
+            None,
+            "an example of every class from 0 to 4; got none of 1, 3; if they are no",
+        ),
         (LABELS, list("abcd"), "an example of every class; got none of 'd'"),
         (LABELS, list("ab"), "classes must name each of the 3 classes of labels; got 2 names"),
         (LABELS, ["a", "a", "b"], "classes must be 2 to 1,000 names, all different"),
@@ -608,6 +612,10 @@ def test_a_path_is_seen_for_what_it_is(tmp_path: Path) -> None:
         (lambda f: DataSource(""), "path must be a path; got ''"),
         (lambda f: DataSource("a\0"), "path must be a path"),
         (lambda f: DataSource("a", test_fraction=2), "test fraction must be"),
+        (
+            lambda f: DataSource("a", "b", 0.3),
+            "test fraction is for data without a test set; got b",
+        ),
         (lambda f: DataSource("a", invert=1), "invert must be true or false; got 1"),
         (lambda f: DataSource("a", seed=True), "seed must be a whole number"),
         (lambda f: DataSource("a", classes=("a",)), "classes must be 2 to 1,000 names"),
@@ -622,7 +630,7 @@ def test_other_sources_are_refused(tmp_path: Path, make: Any, message: str) -> N
 
 
 def test_a_source_is_kept_as_json() -> None:
-    source = DataSource("a/b.csv", "c.csv", 0.3, 1, ("x", "y"), True, True, True)
+    source = DataSource("a/b.csv", "c.csv", 0.2, 1, ("x", "y"), True, True, True)
     assert source_from_json(source_to_json(source)) == source
     with pytest.raises(SpecError, match="data must have the fields classes, invert"):
         source_from_json({"path": "a"})

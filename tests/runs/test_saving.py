@@ -98,6 +98,9 @@ def test_a_flax_module_has_a_report(
     page = write_report(tmp_path / "run", digits, model=model).read_text()
     assert "This network is a Flax module" in page
     assert "Saliency" in page
+    for command in (["verify", str(tmp_path / "run")], ["predict", str(tmp_path / "run"), "a.png"]):
+        assert main(command) == 2
+        assert "its network is the Flax module Normalized; export it from Python" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "run")]) == 2
     assert "Normalized is a Flax module, which a run's config.json cannot hold" in capsys.readouterr().err
 
@@ -108,6 +111,8 @@ def test_mistakes_leave_nothing(digits: Dataset, tmp_path: Path) -> None:
     second = fit(config, digits.train, state=first.state)
     with pytest.raises(SpecError, match=r"first epoch; got epochs 2; .* history=first.history \+ second"):
         save_run(tmp_path / "run", config, second, digits)
+    with pytest.raises(SpecError, match="save_run takes the result of fit; got TrainState"):
+        save_run(tmp_path / "run", config, first.state, digits)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="a run's name must be short and printable"):
         save_run(tmp_path / "run", config, first, digits, name="")
     with pytest.raises(SpecError, match="seed must be a whole number"):

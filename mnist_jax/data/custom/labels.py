@@ -93,7 +93,7 @@ def names_of(
         if missing := sorted(set(expected) - set(found)):
             raise DatasetError(
                 f"{what} must have an example of every class from {expected[0]} to {found[-1]}; got none of "
-                f"{_listed(missing)}; if there is no such class, name the {len(found)} others: classes=, or "
+                f"{_listed(missing)}; if they are no classes, name the {len(found)} that are: classes=, or "
                 "--classes"
             )
         return found, tuple(map(str, found))

@@ -1,5 +1,6 @@
 """A `Dataset` from a folder with a folder of pictures for each class."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
@@ -105,6 +106,11 @@ def _parts(folder: Path) -> tuple[Path, Path | None]:
         raise DatasetError(f"{folder} cannot be read: {error.strerror or error}") from None
     for train, test in PARTS:
         if train in names and test in names:
+            if unused := sorted({"val", "valid", "validation"} & set(names) - {test}):
+                warnings.warn(
+                    f"{names[unused[0]]} is not used: a share of {names[train]} is for validation",
+                    stacklevel=3,
+                )
             return names[train], names[test]
     return folder, None
 

@@ -85,7 +85,7 @@ def _without_channel(array: np.ndarray, what: str) -> np.ndarray:
     if len(shape) == 4 and 1 in (shape[1], shape[3]):
         return array[:, 0] if shape[1] == 1 and shape[3] != 1 else array[..., 0]
     if len(shape) == 4 and shape[3] in (3, 4):
-        raise InputError(f"{what} must be gray; got {shape[3]} channels; average them: {what}.mean(axis=-1)")
+        raise InputError(f"{what} must be gray; got {shape[3]} channels; average them: .mean(axis=-1)")
     if len(shape) == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1] and side > 1:
         return array.reshape(len(array), side, side)
     if len(shape) != 3:

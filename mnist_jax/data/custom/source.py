@@ -51,6 +51,8 @@ class DataSource:
             if not text and (name == "path" or value is not None):
                 raise SpecError(f"{name} must be a path; got {shorten(value)}")
         set_fields(self, test_fraction=check_float("test fraction", self.test_fraction, 0, 1, open_low=True))
+        if self.test_path is not None and self.test_fraction != DataSource.test_fraction:
+            raise SpecError(f"test fraction is for data without a test set; got {self.test_path} beside it")
         if not (type(self.seed) is int and 0 <= self.seed < 2**32):
             raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}; got {self.seed!r}")
         if self.classes is not None:

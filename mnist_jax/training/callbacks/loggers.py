@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_jax._utils.atomic_io import write_atomic
-from mnist_jax.errors import NotInstalledError
+from mnist_jax.errors import NotInstalledError, SpecError
 from mnist_jax.training.records import EpochRecord
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ class CSVLogger:
 
     Args:
         path: the file. Rows of earlier epochs in it are kept, those of the same and later ones replaced.
+
+    Raises:
+        SpecError: its folder does not exist.
 
     Examples:
         >>> import pathlib, tempfile
@@ -38,6 +41,8 @@ class CSVLogger:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(path)
+        if not self._path.absolute().parent.is_dir():
+            raise SpecError(f"CSVLogger must name a file in an existing folder; got {path}")
 
     def __call__(self, record: EpochRecord, state: "TrainState") -> None:
         """Writes the row of an epoch."""
