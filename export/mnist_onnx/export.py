@@ -81,31 +81,40 @@ def to_onnx(
         ['Cast', 'Mul', 'Flatten', 'Gemm', 'Relu', 'Gemm', 'Softmax']
     """
     extra = {} if metadata is None else metadata
-    check_spec(spec)
-    classes = numbered(spec.num_classes) if classes is None else classes
-    flat = _validate(spec, params, input, output, classes, extra)
+    flat, names = _validate(spec, params, input, output, classes, extra)
     model = _build(spec, flat, input, output)
-    helper.set_model_props(model, _describe(spec, flat, input, output, classes, extra))
+    helper.set_model_props(model, _describe(spec, flat, input, output, names, extra))
     return model
 
 
 def _validate(
     spec: Spec, params: Any, input_: str, output: str, classes: Any, metadata: Any
-) -> dict[str, np.ndarray]:
-    """Checks the arguments of `to_onnx`; returns the parameters, flat and as float32."""
+) -> tuple[dict[str, np.ndarray], Sequence[str]]:
+    """Checks the arguments of `to_onnx`; returns the parameters, flat and as float32, and the class names."""
     if input_ not in ("uint8", "float32"):
         raise SpecError(f"input must be uint8 or float32; got {input_!r}")
     if output not in ("probabilities", "logits"):
         raise SpecError(f"output must be probabilities or logits; got {output!r}")
     flat = checked_params(spec, params)
-    if not are_labels(classes) or len(classes) != spec.num_classes:
-        raise SpecError(f"classes must be {spec.num_classes} {LABELS}; got {shorten(classes)}")
+    names = class_names(spec, classes)
     if not isinstance(metadata, Mapping):
         raise SpecError(f"metadata must be a mapping of strings; got {metadata!r}")
     for key, value in metadata.items():
         if not _is_text(key) or not _is_text(value):
             raise SpecError(f"metadata must be strings; got {shorten(value)} for {shorten(key)}")
-    return flat
+    return flat, names
+
+
+def class_names(spec: Spec, classes: Any) -> Sequence[str]:
+    """The class names to store in a file; None for the numbers of the classes.
+
+    Raises:
+        SpecError: they are not one name for each class.
+    """
+    names: Sequence[str] = numbered(spec.num_classes) if classes is None else classes
+    if not are_labels(names) or len(names) != spec.num_classes:
+        raise SpecError(f"classes must be {spec.num_classes} {LABELS}; got {shorten(names)}")
+    return names
 
 
 def _build(spec: Spec, flat: Mapping[str, np.ndarray], input_: str, output: str) -> ModelProto:

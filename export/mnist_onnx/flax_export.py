@@ -15,11 +15,11 @@ import safetensors.numpy
 
 from mnist_jax._utils import param_dicts
 from mnist_jax.config.input_checks import check_params
-from mnist_jax.config.networks import IMAGE_SHAPE, LABELS, FlaxModel, are_labels
+from mnist_jax.config.networks import IMAGE_SHAPE, FlaxModel
 from mnist_jax.config.validation import shorten
-from mnist_jax.data.registry import numbered
 from mnist_jax.errors import ModelError, SpecError
 from mnist_jax.nn.model import apply
+from mnist_onnx.export import class_names
 from mnist_onnx.parity import Parity, check_function_parity
 from mnist_onnx.runtime_envs import PROGRAMS, Runtime, environment, error_line
 
@@ -90,12 +90,10 @@ def export_flax(
     if not isinstance(spec, FlaxModel):
         raise SpecError(f"export_flax takes a FlaxModel; got {type(spec).__name__}; to_onnx exports others")
     check_params(spec, params)
-    classes = numbered(spec.num_classes) if classes is None else classes
-    if not are_labels(classes) or len(classes) != spec.num_classes:
-        raise SpecError(f"classes must be {spec.num_classes} {LABELS}; got {shorten(classes)}")
+    names = class_names(spec, classes)
     exported = _here(spec, params) if module is None else _apart(spec, params, module, packages)
     exported.ir_version = IR_VERSION
-    onnx.helper.set_model_props(exported, {"labels": json.dumps(list(classes)), "module": spec.name})
+    onnx.helper.set_model_props(exported, {"labels": json.dumps(list(names)), "module": spec.name})
     return FlaxExport(
         exported, check_function_parity(functools.partial(apply, spec, params), exported, images)
     )

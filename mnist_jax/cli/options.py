@@ -11,8 +11,9 @@ from mnist_jax.config.deformation import Deformation
 from mnist_jax.config.training import check_fraction
 from mnist_jax.config.validation import check_choice, parse_pairs
 from mnist_jax.data import folders
+from mnist_jax.data.custom.source import check_exists
 from mnist_jax.data.registry import DATASETS
-from mnist_jax.errors import DatasetError, RunError, SpecError
+from mnist_jax.errors import RunError, SpecError
 from mnist_jax.report.html import GENERATOR
 from mnist_jax.runs.directory import CONFIG, MODEL
 
@@ -27,8 +28,8 @@ def _check_dataset(name: str | None) -> str | None:
 
 
 def _check_path(path: Path | None) -> Path | None:
-    if path is not None and not path.exists():
-        raise DatasetError(f"{path} must be a file or folder with a data set; it does not exist")
+    if path is not None:
+        check_exists(path)
     return path
 
 

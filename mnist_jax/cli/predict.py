@@ -115,7 +115,7 @@ def _examined(several: bool, shown: int, own: DataSource | None, picture: "Image
     For a network of one's own data, a picture is taken as that data was: whole, or 28x28 as it is.
     """
     if own is not None and not several and (own.resize or picture.size == IMAGE_SHAPE):
-        from mnist_jax.data.custom.pictures import gray, scaled
+        from mnist_jax.data.custom.pixels import gray, scaled
 
         image = scaled(picture) if own.resize else gray(picture)
         return 255 - image if own.invert else image

@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mnist_jax.cli import console
 from mnist_jax.errors import ImageError
@@ -41,14 +41,14 @@ def _mixed(files: list[File], prepare: Callable[[Any], Any], **flags: bool) -> I
     pictures = from_files([file for file in files if not _is_table(file)], prepare)
     with closing(pictures):
         for file in files:
-            if isinstance(file, Path) and _is_table(file):
+            if _is_table(file):
                 yield from _from_csv(file, **flags)
             else:
                 yield next(pictures)
         yield from pictures  # none are left, but what follows the last one is done
 
 
-def _is_table(file: File) -> bool:
+def _is_table(file: File) -> TypeGuard[Path]:
     return isinstance(file, Path) and file.suffix.lower() in (".csv", ".tsv")
 
 
@@ -105,14 +105,11 @@ def _ending_workers() -> Iterator[None]:
 
 
 def _prepared(prepare: Callable[[Any], Any], item: File) -> tuple[str, Any]:
-    from mnist_jax.data.preprocess import read
+    from mnist_jax.data.preprocess.reading import converted
 
     if isinstance(item, tuple):
         return str(item[0]), item[1]
-    try:
-        return str(item), prepare(read(item))
-    except ImageError as error:
-        return str(item), error
+    return converted(prepare, item)
 
 
 def _start_worker() -> None:

@@ -73,7 +73,8 @@ def command(run: directory.Run, epochs: int) -> str:
         run: the run's configuration.
         epochs: number of epochs that it trained.
     """
-    recipe = PRESETS.get(run.preset, PRESETS[DEFAULT_PRESET])
+    preset = run.preset if run.preset in PRESETS else DEFAULT_PRESET
+    recipe = PRESETS[preset]
     stopped = epochs != run.config.epochs
     network, parts = run.config.model, (run.config.optimizer, run.config.schedule, run.config.loss)
     if isinstance(network, FlaxModel) or any(isinstance(part, Function) for part in parts):
@@ -82,7 +83,6 @@ def command(run: directory.Run, epochs: int) -> str:
         return ""
     run = replace(run, config=replace(run.config, epochs=epochs))
     keys = [] if run.prng_impl == directory.PRNG_IMPLS[0] else [f"JAX_DEFAULT_PRNG_IMPL={run.prng_impl}"]
-    preset = run.preset if run.preset in PRESETS else DEFAULT_PRESET
     words = [*keys, "mnist-jax", "train", "--preset", preset, *_data_options(run)]
     if replace(network, num_classes=recipe.network.num_classes) != recipe.network:
         words += network_options(network)

@@ -12,7 +12,7 @@ from mnist_jax.config.networks import Spec
 from mnist_jax.config.pixel_checks import check_pixels
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
-from mnist_jax.evaluation.metrics import confusion_matrix, cross_entropy, own_loss
+from mnist_jax.evaluation.metrics import confusion_matrix, example_losses
 from mnist_jax.nn.model import apply
 from mnist_jax.types import Array, Confusion, Params, Scalar
 
@@ -94,11 +94,7 @@ def evaluate(
         valid = rows < count
         rows = jnp.minimum(rows, count - 1)
         logits = apply(spec, params, images[rows])
-        losses = (
-            cross_entropy(spec.output, logits, labels[rows])
-            if loss is None
-            else own_loss(loss, logits, labels[rows])
-        )
+        losses = example_losses(loss, spec.output, logits, labels[rows])
         matrix = confusion_matrix(
             logits.argmax(axis=-1), labels[rows], valid.astype(jnp.int32), num_classes=spec.num_classes
         )

@@ -84,12 +84,20 @@ def cross_entropy(
     return -((1 - label_smoothing) * true + label_smoothing * log_probabilities.mean(axis=-1))
 
 
-def own_loss(loss: Callable[..., Any], logits: Logits, labels: Labels) -> Float32[Array, "batch"]:
-    """Compute the loss of each example by a function of logits and labels.
+def example_losses(
+    loss: Callable[..., Any] | None,
+    output: Output,
+    logits: Logits,
+    labels: Labels,
+    label_smoothing: float | Scalar = 0.0,
+) -> Float32[Array, "batch"]:
+    """Compute the loss of each example by a function of logits and labels; None for the cross-entropy.
 
     Raises:
-        InputError: if it does not return one float per example.
+        InputError: if it does not return one float per example; or as `cross_entropy`.
     """
+    if loss is None:
+        return cross_entropy(output, logits, labels, label_smoothing)
     with jax.numpy_dtype_promotion("standard"):
         losses = loss(logits, jnp.asarray(labels, jnp.int32))
     shape = getattr(losses, "shape", None)

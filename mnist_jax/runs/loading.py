@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_jax._utils.nested_dicts import flatten_dict
 from mnist_jax.config.networks import Ensemble, Spec
 from mnist_jax.config.validation import shorten
-from mnist_jax.data.custom.source import DataSource, load_source, moved
+from mnist_jax.data.custom.source import DataSource, check_exists, load_source, moved
 from mnist_jax.errors import CheckpointError, DatasetError, DatasetUnavailableError, RunError
 from mnist_jax.runs.directory import CHECKPOINT, Run, read, to_json
 
@@ -40,11 +40,7 @@ def load_dataset_of(run: Run, path: Path | None, **aids: Any) -> "Dataset":
                 "the same data: --data PATH"
             )
         source = moved(run.data or DataSource(str(path)), path)
-        if not Path(source.path).exists():
-            raise DatasetError(
-                f"{source.path} must be a file or folder with a data set; it does not exist; "
-                "if it was moved: --data PATH"
-            )
+        check_exists(Path(source.path), "; if it was moved: --data PATH")
         data = load_source(source, validation_fraction=fraction, name=run.dataset, **aids)
     if data.sha256 != run.dataset_sha256:
         raise DatasetError(

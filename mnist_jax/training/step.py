@@ -26,7 +26,7 @@ from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
 from mnist_jax.errors import InputError, SpecError
-from mnist_jax.evaluation.metrics import cross_entropy, own_loss
+from mnist_jax.evaluation.metrics import example_losses
 from mnist_jax.nn.flax_model import apply_in_training
 from mnist_jax.nn.model import apply, to_unit_range
 from mnist_jax.training.optimizer import ema_update, learning_rate_at, make_optimizer
@@ -101,7 +101,8 @@ def _step(
                 dropout=config.dropout,
                 key=dropout_key,
             )
-        losses = _losses(config, hyperparams, logits, batch.labels)
+        smoothing = hyperparams.label_smoothing
+        losses = example_losses(config.loss, config.model.output, logits, batch.labels, smoothing)
         predictions = logits.argmax(axis=-1).astype(jnp.int32)
         correct = (predictions == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
         return losses.mean(), (correct, model_state)
@@ -127,13 +128,6 @@ def _step(
         ema_params = ema_update(config.ema_decay, ema_params, params, step)
     metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
     return TrainState(params, opt_state, step, state.key, ema_params, model_state, state.memories), metrics
-
-
-def _losses(config: Config, hyperparams: HyperParams, logits: Array, labels: AnyArray) -> Array:
-    """The loss of each example."""
-    if config.loss is None:
-        return cross_entropy(config.model.output, logits, labels, hyperparams.label_smoothing)
-    return own_loss(config.loss, logits, labels)
 
 
 def _step_key(state: TrainState) -> Key:

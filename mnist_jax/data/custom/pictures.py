@@ -3,20 +3,21 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from PIL import Image
 
 from mnist_jax.config.networks import IMAGE_SHAPE
 from mnist_jax.data.custom.arrays import DataOptions, Part, build
 from mnist_jax.data.custom.labels import natural
-from mnist_jax.data.custom.pixels import fitted
+from mnist_jax.data.custom.pixels import gray, scaled
 from mnist_jax.data.datasets import Dataset
 from mnist_jax.data.preprocess import SUFFIXES, prepare, read
-from mnist_jax.errors import DatasetError, ImageError, InputError
+from mnist_jax.data.preprocess.reading import converted
+from mnist_jax.errors import DatasetError, ImageError
 
 PARTS = (("train", "test"), ("training", "testing"), ("train", "val"), ("train", "validation"))
 SHOWN = 3  # pictures in an error message
@@ -155,36 +156,6 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def gray(picture: Image.Image) -> np.ndarray:
-    """A picture as it is, uint8 `[h, w]`."""
-    if not picture.has_transparency_data:
-        return np.asarray(picture.convert("L"))
-    values = np.asarray(picture.convert("LA"), np.float64)
-    tones, alpha = values[..., 0], values[..., 1] / 255
-    paper = 0.0 if (tones * alpha).sum() > 127 * alpha.sum() else 255.0  # the opposite of what is drawn
-    return np.asarray(np.rint(tones * alpha + paper * (1 - alpha)), np.uint8)
-
-
-def scaled(picture: Image.Image) -> np.ndarray:
-    """A whole picture scaled to uint8 `[28, 28]`.
-
-    Raises:
-        ImageError: if it has a side of one pixel.
-    """
-    picture.thumbnail((512, 512))
-    try:
-        image: np.ndarray = fitted(gray(picture)[None], "a picture")[0]
-    except InputError as error:
-        raise ImageError(str(error)) from None
-    return image
-
-
 def _in_threads(paths: Sequence[Path], convert: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
-    def converted(path: Path) -> tuple[str, Any]:
-        try:
-            return str(path), convert(read(path))
-        except ImageError as error:
-            return str(path), error
-
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(converted, paths)
+        yield from pool.map(partial(converted, convert), paths)

@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mnist_jax.config.input_checks import as_array
 from mnist_jax.config.networks import IMAGE_SHAPE, PIXELS
 from mnist_jax.config.pixel_checks import look_inverted
 from mnist_jax.data.preprocess import resize as resample
-from mnist_jax.errors import DatasetError, InputError
+from mnist_jax.errors import DatasetError, ImageError, InputError
 
 SIDE = IMAGE_SHAPE[0]
 MAX_SIDE = 1024  # pixels; more are photographs, which a folder of pictures takes
@@ -157,3 +158,27 @@ def check_same_length(images: np.ndarray, labels: np.ndarray, what: str) -> None
         raise DatasetError(
             f"{what} must have a label for each image; got {len(images):,} images and {len(labels):,} labels"
         )
+
+
+def gray(picture: Image.Image) -> np.ndarray:
+    """A picture as it is, uint8 `[h, w]`."""
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("L"))
+    values = np.asarray(picture.convert("LA"), np.float64)
+    tones, alpha = values[..., 0], values[..., 1] / 255
+    paper = 0.0 if (tones * alpha).sum() > 127 * alpha.sum() else 255.0  # the opposite of what is drawn
+    return np.asarray(np.rint(tones * alpha + paper * (1 - alpha)), np.uint8)
+
+
+def scaled(picture: Image.Image) -> np.ndarray:
+    """A whole picture scaled to uint8 `[28, 28]`.
+
+    Raises:
+        ImageError: if it has a side of one pixel.
+    """
+    picture.thumbnail((512, 512))
+    try:
+        image: np.ndarray = fitted(gray(picture)[None], "a picture")[0]
+    except InputError as error:
+        raise ImageError(str(error)) from None
+    return image

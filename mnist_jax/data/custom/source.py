@@ -1,7 +1,7 @@
 """Where a data set of one's own is, and how it is read: kept with a run, so that commands find it again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +65,8 @@ class DataSource:
                 raise SpecError(f"{name} must be true or false; got {getattr(self, name)!r}")
 
 
-def source_to_json(source: DataSource) -> dict[str, Any]:
-    """A source as plain values, ready for `json.dump`."""
-    return asdict(source)
-
-
 def source_from_json(values: Any) -> DataSource:
-    """The inverse of `source_to_json`.
+    """The inverse of `dataclasses.asdict`.
 
     Raises:
         SpecError: if a field is missing, unknown or invalid.
@@ -113,9 +108,9 @@ def load_source(
         "resize": source.resize,
         "name": name,
     }
-    for each in (path, test_path):
-        if each and not each.exists():
-            raise DatasetError(f"{each} must be a file or folder with a data set; it does not exist")
+    check_exists(path)
+    if test_path:
+        check_exists(test_path)
     try:
         kind = kind_of(path)
     except OSError as error:
@@ -141,6 +136,16 @@ def load_source(
     from mnist_jax.data.custom.pictures import from_folder
 
     return from_folder(path, test_path, reader=reader, **options)
+
+
+def check_exists(path: Path, hint: str = "") -> None:
+    """Check that there is a file or folder.
+
+    Raises:
+        DatasetError: if there is none; ends with the hint.
+    """
+    if not path.exists():
+        raise DatasetError(f"{path} must be a file or folder with a data set; it does not exist{hint}")
 
 
 def kind_of(path: Path) -> str:

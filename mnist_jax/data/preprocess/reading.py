@@ -1,6 +1,7 @@
 """Reads picture files."""
 
 import warnings
+from collections.abc import Callable
 from io import BytesIO
 from os import PathLike, fspath
 from typing import Any
@@ -60,6 +61,14 @@ def read(source: str | PathLike[str] | bytes) -> Image.Image:
     except Exception as error:  # Pillow's decoders may raise anything for a damaged file
         reason = " ".join(str(error).split())
         raise ImageError(f"{name} must be a whole picture; it cannot be decoded: {reason}") from None
+
+
+def converted(convert: Callable[[Image.Image], Any], path: str | PathLike[str]) -> tuple[str, Any]:
+    """The name of a picture file, and what `convert` makes of it or the `ImageError` that it caused."""
+    try:
+        return str(path), convert(read(path))
+    except ImageError as error:
+        return str(path), error
 
 
 def _is_heic(data: bytes) -> bool:
