@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mnist_jax.config.networks import IMAGE_SHAPE
 from mnist_jax.config.networks.flax_model import FlaxModel
+from mnist_jax.config.validation import shorten
 from mnist_jax.errors import SpecError
 from mnist_jax.types import Array, Key, Logits, Params
 
@@ -39,7 +40,15 @@ def split_variables(variables: Params) -> tuple[Params, Params | None]:
 
 def apply_module(spec: FlaxModel, variables: Params, pixels: Array) -> Logits:
     """Compute logits as in evaluation."""
-    logits = spec.require_module().apply(variables, pixels, **spec.mode(training=False))
+    try:
+        logits = spec.require_module().apply(variables, pixels, **spec.mode(training=False))
+    except Exception as error:
+        if type(error).__name__ != "InvalidRngError":  # of Flax, which this module need not import
+            raise
+        raise SpecError(
+            f"{spec.name} must compute without random numbers in evaluation; {shorten(error, 120)}; draw "
+            "them only where its argument `train` is true"
+        ) from None
     return _checked(spec, logits, len(pixels))
 
 
@@ -52,11 +61,12 @@ def apply_in_training(
         spec: the spec.
         variables: all collections.
         pixels: float32 `[batch, 28, 28]`.
-        key: a single typed key for dropout.
+        key: a single typed key, for dropout and for random numbers of the module's own.
     """
+    rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}  # Flax draws all other streams from params
     mutable = [name for name in variables if name != TRAINABLE]
     result = spec.require_module().apply(
-        variables, pixels, **spec.mode(training=True), rngs={"dropout": key}, mutable=mutable or False
+        variables, pixels, **spec.mode(training=True), rngs=rngs, mutable=mutable or False
     )
     if not mutable:
         return _checked(spec, result, len(pixels)), None

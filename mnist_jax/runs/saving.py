@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_jax.config.networks import FlaxModel
-from mnist_jax.config.training import Config, HyperParams, default_hyperparams
+from mnist_jax.config.training import MONITORS, Config, HyperParams, default_hyperparams
 from mnist_jax.config.validation import is_label
 from mnist_jax.data import registry
 from mnist_jax.data.registry import DATASETS
@@ -28,6 +28,7 @@ def save_run(
     data: "Dataset",
     *,
     hyperparams: HyperParams | None = None,
+    callback: Any = None,
     name: str = "custom",
     seed: int = 0,
     history: "Sequence[EpochRecord] | None" = None,
@@ -43,6 +44,8 @@ def save_run(
         result: of `fit`.
         data: the data set.
         hyperparams: those that were given to `fit`.
+        callback: `KeepBest` and `EarlyStopping` if they were given to `fit`, so that `mnist-jax train
+            --resume` goes on with them. Others leave no trace.
         name: what the run is called, in place of a preset.
         seed: the seed of the key that was given to `fit`, for the record.
         history: the records of all epochs; by default those of `result`.
@@ -52,7 +55,8 @@ def save_run(
 
     Raises:
         RunError: the directory is not empty, or not writable.
-        SpecError: the history does not begin with the first epoch, or `name` or `seed` is invalid.
+        SpecError: the history does not begin with the first epoch, a callback is missing, or `name` or
+            `seed` is invalid.
 
     Examples:
         >>> import tempfile, jax
@@ -80,15 +84,19 @@ def save_run(
     if not is_label(name):
         raise SpecError(f"a run's name must be short and printable; got {name!r}")
     directory.check_seed(seed)
+    selection = _selection(callback, result.state)
     hyperparams = default_hyperparams(config.optimizer) if hyperparams is None else hyperparams
     fraction, impl = _validation_fraction(data), str(jax.random.key_impl(result.state.key))
     named = data.name in DATASETS and data.classes == registry.classes(data.name)
     classes = None if named else data.classes
-    run = directory.Run(name, config, hyperparams, seed, data.name, data.sha256, fraction, impl, classes)
+    run = directory.Run(
+        name, config, hyperparams, seed, data.name, data.sha256, fraction, impl, classes, **selection
+    )
     versions, path = provenance.versions(), Path(folder)
     with directory.create_run_dir(path, run, versions):
         outcome = pipeline.score_and_export(run, data, result._replace(history=[]), records)
-        save_state(path, run, _without_memories(config, outcome.state), list(records), versions)
+        state = outcome.state if selection else _without_memories(config, outcome.state)
+        save_state(path, run, state, list(records), versions)
         seconds = result.compile_seconds + sum(record.seconds for record in records)
         metrics = metrics_of(run, outcome, seconds, versions)
         write_results(path, outcome, metrics)
@@ -102,6 +110,34 @@ def _validation_fraction(data: "Dataset") -> float:
     fraction = held_out / total
     exact = math.floor(total * (1 - fraction)) == len(data.train)
     return fraction if exact else (held_out - 0.5) / total
+
+
+def _selection(callback: Any, state: "TrainState") -> dict[str, Any]:
+    """The fields of a run for its callbacks; none where `config.json` cannot hold them.
+
+    Raises:
+        SpecError: the state has the memory of a callback that is not given.
+    """
+    from mnist_jax.training.callbacks import EarlyStopping, KeepBest
+    from mnist_jax.training.callbacks.running import as_callbacks, with_memories
+
+    given = as_callbacks(callback)
+    with_memories(given, state)
+    memories = state.memories or {}
+    kept = [each for each in given if type(each).__name__ in memories]
+    monitors = {getattr(each, "monitor", None) for each in kept}
+    plain = all(
+        isinstance(each, KeepBest) or (isinstance(each, EarlyStopping) and not each.min_delta)
+        for each in kept
+    )
+    if len(monitors) != 1 or not plain:
+        return {}
+    monitor = monitors.pop()
+    return {
+        "early_stopping": next((each.patience for each in kept if isinstance(each, EarlyStopping)), None),
+        "keep_best": True if "KeepBest" in memories else None,
+        "monitor": None if monitor == MONITORS[0] else monitor,
+    }
 
 
 def _without_memories(config: Config, state: "TrainState") -> "TrainState":

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
+from mnist_jax.config.functions import Function
 from mnist_jax.config.input_checks import check_config
 from mnist_jax.config.pixel_checks import check_pixels, look_inverted
 from mnist_jax.config.training import (
@@ -138,11 +139,13 @@ def fit(
             )
         except FloatingPointError as error:  # raised by JAX under jax_debug_nans
             where = f" ({str(error).partition('\n')[0]})"
-            raise DivergenceError(_divergence_message(epoch, where, hyperparams), before, history) from error
+            raise DivergenceError(
+                _divergence_message(config, epoch, where, hyperparams), before, history
+            ) from error
         finite = _all_finite(state.params) and (scores is None or np.isfinite(scores.loss))
         if not (finite and np.isfinite(steps.loss).all()):
             where = _first_bad_step(steps)
-            raise DivergenceError(_divergence_message(epoch, where, hyperparams), before, history)
+            raise DivergenceError(_divergence_message(config, epoch, where, hyperparams), before, history)
         record = record_of(epoch, steps, scores, seconds)
         history.append(record)
         losses.append(np.asarray(steps.loss))
@@ -254,11 +257,13 @@ def _first_bad_step(steps: StepMetrics) -> str:
     return f", step {step} ({what})"
 
 
-def _divergence_message(epoch: int, where: str, hyperparams: HyperParams) -> str:
+def _divergence_message(config: Config, epoch: int, where: str, hyperparams: HyperParams) -> str:
+    rate = f"a learning rate below {float(hyperparams.learning_rate):g}"
+    if isinstance(config.schedule, Function):
+        rate = f"lower learning rates than {config.schedule} gives"
     decay = (
         f" or a weight decay below {float(hyperparams.weight_decay):g}" if hyperparams.weight_decay else ""
     )
     return (
-        f"loss and parameters must stay finite; training diverged in epoch {epoch}{where}; "
-        f"try a learning rate below {float(hyperparams.learning_rate):g}{decay}"
+        f"loss and parameters must stay finite; training diverged in epoch {epoch}{where}; try {rate}{decay}"
     )

@@ -51,24 +51,34 @@ def _own(
             f"optimizer {factory} must return an optax.GradientTransformation for a learning rate; "
             f"got {type(update).__name__}"
         )
-    if _keeps_rate(factory):
-        raise SpecError(
-            f"optimizer {factory} must take its learning rate in each step; it keeps that of its start in "
-            "its state, as optax.inject_hyperparams does; leave that out"
-        )
+    if fault := _fault(factory):
+        raise SpecError(f"optimizer {factory} must {fault}")
     return _chained(config, update, -learning_rate * weight_decay)
 
 
 @functools.lru_cache(maxsize=64)
-def _keeps_rate(factory: Function) -> bool:
-    """Whether an optimizer's first state depends on the learning rate, which would then never change."""
+def _fault(factory: Function) -> str | None:
+    """What an optimizer must do and does not; None for nothing."""
+    params = {"w": jnp.zeros((2, 2))}
     with jax.ensure_compile_time_eval():
         try:
-            states = [factory(rate).init({"w": jnp.zeros((2, 2))}) for rate in (0.0, 1.0)]
+            states = [factory(rate).init(params) for rate in (0.0, 1.0)]
             leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(state)] for state in states]
+            factory(0.0).update(params, states[0], params)
+        except TypeError as error:
+            if "argument" not in str(error):
+                return None
+            reason = " ".join(str(error).split())  # as of optax.lbfgs, which searches along a line
+            return f"update parameters from their gradients alone, without the loss; got: {reason}"
         except Exception:  # it takes other parameters only
-            return False
-    return not all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True))
+            return None
+    # The first state must not depend on the learning rate, which would then never change.
+    if all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True)):
+        return None
+    return (
+        "take its learning rate in each step; it keeps that of its start in its state, as "
+        "optax.inject_hyperparams does; leave that out"
+    )
 
 
 def _chained(

@@ -47,6 +47,7 @@ def test_more_forms_of_csv(tmp_path: Path) -> None:
         "quoted.csv": "\n".join(",".join(f'"{n}"' for n in row.split(",")) for row in plain.split()),
         "spaces.csv": plain.replace(",", ", "),
         "last.csv": f"{PIXEL_NAMES},class\n{last}",
+        "unnamed.csv": f"{PIXEL_NAMES},digit\n{last}",
         "floats.csv": "\n".join(
             f"{label}," + ",".join(f"{pixel / 255:.6f}" for pixel in image.ravel())
             for label, image in zip(LABELS, IMAGES, strict=True)
@@ -95,15 +96,20 @@ def test_rows_without_labels(tmp_path: Path) -> None:
         (f"label,{PIXEL_NAMES}\n", "must have a row for each image; it has a header alone"),
         ("1,2,3\n", "must have 784 columns of pixels, 28x28, and one for the label, .* got 3 columns"),
         (f"id,label,{PIXEL_NAMES}\n", "one for the label, first or last; got 786 columns: 'id', 'label'"),
+        (f",label,{PIXEL_NAMES}\n", "'pixel783'; the first numbers the rows: .* in pandas, index=False"),
         ("1" + ",0" * 784 + "\n0" + ",0" * 783, "line 2 must have 785 columns as the first; got 784"),
         ("1" + ",0" * 784 + "\n\n0" + ",0" * 785, "line 3 must have 785 columns as the first; got 786"),
         ("1" + ",0" * 783 + ",x", "line 1 must have numbers for pixels; got 'x'"),
         ("1" + ",0" * 783 + ",", "line 1 must have numbers for pixels; got ''"),
-        ("1" + ",0" * 783 + ",nan", "must lie in 0..255 or, as floats, in 0..1; got nan..nan"),
-        ("1" + ",0" * 783 + ",1e999", "must lie in 0..255"),
+        ("1" + ",0" * 783 + ",nan", "line 1 must have numbers for pixels; got 'nan'"),
+        ("1" + ",0" * 783 + ",1e999", "line 1 must have numbers for pixels; got '1e999'"),
         ("1" + ",0" * 783 + ",999\n0" + ",0" * 784, "must lie in 0..255 or, as floats, in 0..1; got 0..999"),
-        ("1,255" + ",0" * 783 + "\n" + ",0" * 784, "labels must not be empty"),
+        ("1,255" + ",0" * 783 + "\n" + ",0" * 784, "line 2 must have a label; it is empty"),
         ("1" + ",0" * 784 + "\n1" + ",99" * 784, "2 to 1,000 classes; got 1: 1"),
+        (
+            "0" + ",99" * 784 + "\n0" + ",88" * 784,
+            r"labels \(its first column, since none is named `label`\) must have 2 to",
+        ),
         ("\x00\x01\x02", "must have 784 columns"),
     ],
 )
@@ -155,7 +161,10 @@ def test_npz_files_with_all_usual_names(tmp_path: Path, names: tuple[str, ...]) 
         ({"a": IMAGES}, "must hold images and labels, or x_train, .*; got 'a'"),
         ({}, "must hold images and labels, .*; got none"),
         ({"images": IMAGES, "labels": LABELS, "test_images": IMAGES}, "must hold test_labels beside test_im"),
-        ({"images": IMAGES, "labels": np.array([{}] * 60)}, "numbers or strings by its header; got object"),
+        (
+            {"images": IMAGES, "labels": np.array([{}] * 60)},
+            r"numbers or strings; got dtype object; convert it",
+        ),
         ({"images": IMAGES, "labels": LABELS[1:]}, "a label for each image; got 60 images and 59 labels"),
         ({"images": IMAGES[:, 1:], "labels": LABELS}, "mine.npz images must be 28x28; got 27x28"),
     ],

@@ -113,6 +113,10 @@ def test_a_path_is_seen_for_what_it_is(tmp_path: Path) -> None:
         (lambda f: DataSource(str(f / "notes.md")), "must be a CSV, .npz or IDX file, or a folder"),
         (lambda f: DataSource(str(f / "a.csv"), transposed=True), "--transposed is for IDX files; .* is csv"),
         (lambda f: DataSource(str(f / "a.npz"), str(f / "a.csv")), "must hold its test set, as test_images"),
+        (
+            lambda f: DataSource(str(f / "a.csv"), str(f / "a.npz")),
+            "a.npz must be csv, as .*csv is; it is npz",
+        ),
         (lambda f: DataSource(""), "path must be a path; got ''"),
         (lambda f: DataSource("a\0"), "path must be a path"),
         (lambda f: DataSource("a", test_fraction=2), "test fraction must be"),

@@ -17,7 +17,8 @@ from mnist_jax.data.datasets import Dataset
 from mnist_jax.errors import RunError, SpecError
 from mnist_jax.report import write_report
 from mnist_jax.runs import directory
-from mnist_jax.training.callbacks import KeepBest
+from mnist_jax.runs.results import parameters_sha256
+from mnist_jax.training.callbacks import EarlyStopping, KeepBest
 
 KEY = jax.random.key(0)
 
@@ -34,7 +35,7 @@ KEY = jax.random.key(0)
 def test_commands_take_a_training_in_python(config: Config, digits: Dataset, tmp_path: Path) -> None:
     result = fit(config, digits.train, digits.validation, key=KEY, callback=KeepBest())
     run = tmp_path / "run"
-    metrics = save_run(run, config, result, digits, name="mine")
+    metrics = save_run(run, config, result, digits, callback=KeepBest(), name="mine")
     assert metrics["onnx"]["passed"]
     assert metrics["best_epoch"] == result.best_epoch
     assert (
@@ -43,7 +44,7 @@ def test_commands_take_a_training_in_python(config: Config, digits: Dataset, tmp
     for command in ("verify", "evaluate", "report", "export"):
         assert main([command, str(run)]) == 0, command
     other = tmp_path / "other"
-    save_run(other, config, result, digits, seed=1)
+    save_run(other, config, result, digits, callback=KeepBest(), seed=1)
     assert main(["compare", str(run), str(other), "--out", str(tmp_path / "both.html")]) == 0
     assert main(["ensemble", str(run), str(other), "--out", str(tmp_path / "both.onnx")]) == 0
 
@@ -59,6 +60,31 @@ def test_the_loop_goes_on_from_a_saved_run(digits: Dataset, tmp_path: Path) -> N
         np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole.params), strict=True)
     )
+
+
+def test_the_loop_goes_on_with_the_callbacks_of_a_saved_run(digits: Dataset, tmp_path: Path) -> None:
+    callbacks = [KeepBest("validation_accuracy"), EarlyStopping("validation_accuracy", patience=3)]
+    model, train, validation = MLP((16,)), digits.train, digits.validation
+    result = fit(Config(model, epochs=2), train, validation, key=KEY, callback=callbacks)
+    run = tmp_path / "run"
+    save_run(run, Config(model, epochs=2), result, digits, callback=callbacks)
+    assert main(["train", "--resume", str(run), "--epochs", "40"]) == 0
+    whole = fit(Config(model, epochs=40), train, validation, key=KEY, callback=callbacks)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["epochs"], metrics["best_epoch"]) == (len(whole.history), whole.best_epoch)
+    assert metrics["parameters_sha256"] == parameters_sha256(whole.params)
+    assert len(whole.history) < 40, "early stopping must have had something to do"
+
+
+def test_callbacks_that_a_run_cannot_hold(digits: Dataset, tmp_path: Path) -> None:
+    config, stop = Config(MLP((16,)), epochs=2), EarlyStopping(min_delta=0.1)
+    result = fit(config, digits.train, digits.validation, key=KEY, callback=stop)
+    with pytest.raises(SpecError, match=r"memory of EarlyStopping must go on .*callback=EarlyStopping"):
+        save_run(tmp_path / "run", config, result, digits)
+    assert not (tmp_path / "run").exists()
+    save_run(tmp_path / "run", config, result, digits, callback=stop)
+    assert directory.read(tmp_path / "run").early_stopping is None
+    assert main(["train", "--resume", str(tmp_path / "run"), "--epochs", "3"]) == 0
 
 
 def test_arrays_of_ones_own(digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +118,7 @@ def test_a_flax_module_has_a_report(
     model = FlaxModel(Normalized())
     config = Config(model, epochs=2)
     result = fit(config, digits.train, digits.validation, key=KEY, callback=KeepBest())
-    metrics = save_run(tmp_path / "run", config, result, digits)
+    metrics = save_run(tmp_path / "run", config, result, digits, callback=KeepBest())
     assert metrics["onnx"] is None
     assert metrics["parameters"] == model.num_params
     page = write_report(tmp_path / "run", digits, model=model).read_text()

@@ -68,7 +68,25 @@ class Broken(nn.Module):
         return nn.Dense(self.shape[0])(images.reshape(len(images), -1))
 
 
-SPEC, BROKEN = FlaxModel(ConvNet()), FlaxModel(Broken())
+class Noisy(nn.Module):
+    """Noise from a stream of random numbers of its own."""
+
+    always: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        x = images.reshape(len(images), -1)
+        if train or self.always:
+            x += 0.1 * jax.random.normal(self.make_rng("noise"), x.shape)
+        return nn.Dense(10)(x)
+
+
+class Masked(Mean):
+    def __call__(self, images: jax.Array, mask: jax.Array) -> jax.Array:
+        return super().__call__(images * mask)
+
+
+SPEC, SHAKY = FlaxModel(ConvNet()), FlaxModel(Noisy(always=True))
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -115,8 +133,9 @@ def test_batch_statistics_are_learned_kept_and_used(digits: Dataset, tmp_path: P
     assert equal(params, first.params)
 
 
-def test_dropout_is_random_in_training_alone(digits: Dataset) -> None:
-    config = Config(SPEC)
+@pytest.mark.parametrize("spec", [SPEC, FlaxModel(Noisy())], ids=["dropout", "noise"])
+def test_randomness_is_of_training_alone(spec: FlaxModel, digits: Dataset) -> None:
+    config = Config(spec)
     state = init_state(config, KEY)
     batch = digits.train[:32]
     _, one = train_step(config, HyperParams(), state, batch)
@@ -124,7 +143,7 @@ def test_dropout_is_random_in_training_alone(digits: Dataset) -> None:
     _, other = train_step(config, HyperParams(), state._replace(key=jax.random.key(5)), batch)
     assert one.loss == same.loss != other.loss
     images = digits.test.images[:5]
-    assert equal(apply(SPEC, state.eval_params, images), apply(SPEC, state.eval_params, images))
+    assert equal(apply(spec, state.eval_params, images), apply(spec, state.eval_params, images))
 
 
 def test_many_runs_keep_the_best_and_other_settings(digits: Dataset) -> None:
@@ -195,6 +214,14 @@ def test_an_nnx_module_is_wrapped_by_flax_itself(digits: Dataset) -> None:
                 FlaxModel(Broken()), init(FlaxModel(Broken()), KEY), np.zeros((2, 28, 28), np.uint8)
             ),
             r"Broken must return logits \[batch, 10\]; got float32 \[2, 3\]",
+        ),
+        (
+            lambda: FlaxModel(Masked()),
+            "Masked must be called with images, .*; it needs 'mask' too; give it a",
+        ),
+        (
+            lambda: predict(SHAKY, init(SHAKY, KEY), np.zeros((2, 28, 28), np.uint8)),
+            "Noisy must compute without",
         ),
         (lambda: Ensemble((SPEC, SPEC)), "members must be two or more, each an MLP or a CNN"),
         (

@@ -16,7 +16,7 @@ from mnist_jax.config.optimizers import Optimizer, Schedule
 from mnist_jax.config.serialization import from_json, to_json
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.datasets import Dataset
-from mnist_jax.errors import InputError, SpecError
+from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation.evaluate import evaluate
 from mnist_jax.training.loop import fit
 from mnist_jax.training.sweep import fit_many
@@ -114,6 +114,7 @@ def test_a_loss_function_is_trained_with_and_reported(digits: Dataset) -> None:
             SpecError,
             "must take its learning rate in each step; it keeps that of its start in its state",
         ),
+        ({"optimizer": optax.lbfgs}, SpecError, "update parameters from their gradients alone, .* 'value'"),
         ({"schedule": lambda step: jnp.ones(2)}, SpecError, r"must return one number; got \[2\]"),
         ({"loss": lambda logits, labels: 0.5}, InputError, r"one float per example, \[32\]; got float"),
         ({"loss": lambda logits, labels: logits}, InputError, r"got float32 \[32, 10\]"),
@@ -125,6 +126,14 @@ def test_functions_that_return_something_else_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         fit(Config(SPEC, **config), digits.train[:64], key=KEY)
+
+
+def test_divergence_names_the_schedule_function(digits: Dataset) -> None:
+    def steep(step: jax.Array) -> float:
+        return 1e30
+
+    with pytest.raises(DivergenceError, match=r"try lower learning rates than .*steep gives"):
+        fit(Config(SPEC, optimizer="sgd", schedule=steep), digits.train, key=KEY)
 
 
 def test_json_keeps_the_names_of_functions_and_nothing_to_run() -> None:

@@ -1,10 +1,10 @@
 """Any Flax module as a network spec, without importing Flax."""
 
 import functools
-import inspect
 import math
 import sys
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from typing import Any, get_args
 
 from mnist_jax._utils.frozen import set_fields
@@ -33,8 +33,8 @@ class FlaxModel:
     """A network of one's own: a Flax module from images `[batch, 28, 28]`, float32 0..1, to logits.
 
     Its parameters are Flax's variables, `{"params": ..., "batch_stats": ...}`. An argument `train`,
-    `training` or `deterministic` of its `__call__` is set in training and in evaluation. NNX modules are
-    wrapped first: `flax.nnx.bridge.to_linen(MyModule)`.
+    `training` or `deterministic` of its `__call__` is set in training and in evaluation. Its random streams
+    get keys in training. NNX modules are wrapped first: `flax.nnx.bridge.to_linen(MyModule)`.
 
     Attributes:
         module: an instance of `flax.linen.Module`, or anything hashable with its `init` and `apply`; None
@@ -44,7 +44,8 @@ class FlaxModel:
         name: what files call it; by default the name of its class.
 
     Raises:
-        SpecError: if `module` has no `init` and `apply` or is not hashable, or another value is invalid.
+        SpecError: if `module` has no `init` and `apply`, needs further arguments or is not hashable, or
+            another value is invalid.
 
     Examples:
         >>> import flax.linen as nn
@@ -86,6 +87,14 @@ class FlaxModel:
             raise SpecError(
                 f"{self.name} must be hashable, to be a static argument of jit; use tuples for lists"
             ) from None
+        required = [
+            name for name, parameter in self._arguments.items() if parameter.default is Parameter.empty
+        ]
+        if odd := [name for name in required[1:] if name not in MODES]:
+            raise SpecError(
+                f"{self.name} must be called with images, and perhaps `train`; it needs {odd[0]!r} too; give "
+                "it a default"
+            )
 
     @property
     def num_params(self) -> int:
@@ -112,11 +121,18 @@ class FlaxModel:
 
     def mode(self, *, training: bool) -> dict[str, bool]:
         """The argument that tells training from evaluation, if the module has one."""
+        self.require_module()
+        return {name: value is training for name, value in MODES.items() if name in self._arguments}
+
+    @property
+    def _arguments(self) -> dict[str, Parameter]:
+        """The parameters of the module's `__call__`, without `self`, `*args` and `**kwargs`."""
         try:
-            names = inspect.signature(type(self.require_module()).__call__).parameters
+            found = list(signature(type(self.module).__call__).parameters.values())[1:]
         except (TypeError, ValueError):
             return {}
-        return {name: value is training for name, value in MODES.items() if name in names}
+        variadic = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+        return {parameter.name: parameter for parameter in found if parameter.kind not in variadic}
 
     def __str__(self) -> str:
         return f"{self.name} ({self.output})"

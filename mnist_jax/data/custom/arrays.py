@@ -50,11 +50,19 @@ def name_of(path: Path) -> str:
 
 
 class Part(NamedTuple):
-    """Images and labels as they were read, and where they come from, for error messages."""
+    """Images and labels as they were read.
+
+    Attributes:
+        images: the images.
+        labels: their labels.
+        what: where they come from, for error messages.
+        note: which labels they are, likewise.
+    """
 
     images: Any
     labels: Any
     what: str = ""
+    note: str = ""
 
 
 def from_arrays(
@@ -159,7 +167,8 @@ def _converted(part: Part, options: DataOptions) -> tuple[np.ndarray, np.ndarray
 
 
 def _named(part: Part, what: str) -> str:
-    return f"{part.what} {what}" if part.what else what
+    named = f"{part.what} {what}" if part.what else what
+    return named + part.note if what == "labels" else named
 
 
 def digest(classes: Sequence[str], *arrays: np.ndarray) -> str:

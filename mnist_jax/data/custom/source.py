@@ -113,8 +113,13 @@ def load_source(
         check_exists(test_path)
     try:
         kind = kind_of(path)
+        test_kind = kind_of(test_path) if test_path else kind
     except OSError as error:
         raise DatasetError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
+    if test_path and kind == "npz":
+        raise SpecError(f"{path} must hold its test set, as test_images and test_labels; got {test_path}")
+    if test_kind != kind:
+        raise DatasetError(f"{test_path} must be {kind}, as {path} is; it is {test_kind}")
     if source.transposed and kind != "idx":
         raise SpecError(f"--transposed is for IDX files; {path} is {kind}")
     if kind == "csv":
@@ -126,8 +131,6 @@ def load_source(
     if kind == "npz":
         from mnist_jax.data.custom.archives import from_npz
 
-        if test_path:
-            raise SpecError(f"{path} must hold its test set, as test_images and test_labels; got {test_path}")
         return from_npz(next(iter(path.glob("*.npz"))) if path.is_dir() else path, **options)
     if kind == "idx":
         from mnist_jax.data.custom.idx_files import from_idx

@@ -21,7 +21,7 @@ def from_csv(
     r"""Make a data set from a CSV file with a label and 784 pixels in each row, such as Kaggle's `train.csv`.
 
     A header is recognized. The label is the column named `label`, `class`, `target` or `y`, or else the
-    first. It is a number or a string.
+    first, or the last beside columns whose names begin alike. It is a number or a string.
 
     Args:
         path: the training set.
@@ -56,4 +56,5 @@ def _part(path: Path, say: Callable[[str], None] | None) -> Part:
             f"{path} must have a column named label, or one more than the pixels; got "
             f"{table.images[0].size:,} columns; `mnist-jax predict` takes rows without labels"
         )
-    return Part(table.images, table.labels, str(path))
+    note = "" if table.guessed is None else f" (its {table.guessed} column, since none is named `label`)"
+    return Part(table.images, table.labels, str(path), note)

@@ -30,10 +30,12 @@ class Table(NamedTuple):
     Attributes:
         images: the pixels, `[n, side, side]`: uint8 where they are whole numbers in 0..255, else float64.
         labels: the labels as they are written, `[n]`; None without a label column.
+        guessed: which column was taken for the labels, `first` or `last`, where none is named so.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
+    guessed: str | None = None
 
 
 class _Layout(NamedTuple):
@@ -41,13 +43,14 @@ class _Layout(NamedTuple):
     width: int  # columns
     label: int | None  # the column of the label: 0, the last one, or None
     has_header: bool
+    is_named: bool  # whether the header names the label
 
 
 def read(path: Path, say: Callable[[str], None] | None = None) -> Table:
     """Read a CSV file, comma-, semicolon- or tab-separated, with or without a header.
 
-    The label is the column named `label`, `class`, `target` or `y`, first or last; without such a name, it is
-    the first column of rows whose other columns make a square, as 785 do.
+    The label is the column named `label`, `class`, `target` or `y`, first or last. Without such a name, rows
+    whose other columns make a square, as 785 do, have it first; or last where the other names are alike.
 
     Args:
         path: the file.
@@ -110,14 +113,26 @@ def _layout(file: IO[str], path: Path) -> _Layout:
     named = [i for i, name in enumerate(fields) if has_header and name.strip().lower() in LABEL_NAMES]
     width, label = len(fields), named[0] if named else None
     if label is None and not _is_square(width) and _is_square(width - 1):
-        label = 0
+        label = width - 1 if has_header and _is_odd_one_last(fields) else 0
     if len(named) > 1 or label not in (None, 0, width - 1) or not _is_square(width - (label is not None)):
         raise DatasetError(
             f"{path} must have 784 columns of pixels, 28x28, and one for the label, first or last; got "
             f"{width:,} columns: {', '.join(shorten(name, 20) for name in fields[:3])}, ..., "
-            f"{shorten(fields[-1], 20)}"
+            f"{shorten(fields[-1], 20)}{_index_hint(fields)}"
         )
-    return _Layout(delimiter, width, label, has_header)
+    return _Layout(delimiter, width, label, has_header, bool(named))
+
+
+def _is_odd_one_last(fields: list[str]) -> bool:
+    """Whether all names but the last begin alike, as in `pixel0, pixel1, ..., digit`."""
+    stem = re.sub(r"[\dx_]+$", "", fields[1])
+    return bool(stem) and fields[0].startswith(stem) and not fields[-1].startswith(stem)
+
+
+def _index_hint(fields: list[str]) -> str:
+    if fields[0].strip().lower() not in ("", "index", "id", "unnamed: 0"):
+        return ""
+    return "; the first numbers the rows: write the file without it; in pandas, index=False"
 
 
 def _is_header(fields: list[str]) -> bool:
@@ -134,20 +149,28 @@ def _is_square(count: int) -> bool:
 
 
 def _read(lines: Iterator[tuple[int, str]], layout: _Layout, path: Path, say: Callable[[str], None]) -> Table:
-    images, labels, count, spoken = [], [], 0, time.monotonic()
+    chunks, labels, count, spoken = [], [], 0, time.monotonic()
     while chunk := list(islice(lines, CHUNK)):
         texts, of_chunk = _split(chunk, layout)
-        images.append(_numbers(texts, chunk, layout, path))
+        if "" in of_chunk:
+            raise DatasetError(
+                f"{path}, line {chunk[of_chunk.index('')][0]:,} must have a label; it is empty"
+            )
+        chunks.append(_numbers(texts, chunk, layout, path))
         labels += of_chunk
         count += len(chunk)
         if time.monotonic() > spoken + QUIET_S:
             spoken = time.monotonic()
             say(f"{path}: {count:,} rows read")
-    if not images:
+    if not chunks:
         raise DatasetError(f"{path} must have a row for each image; it has a header alone")
-    pixels = np.concatenate(images)
+    pixels = np.concatenate(chunks)
     side = math.isqrt(pixels.shape[1])
-    return Table(pixels.reshape(-1, side, side), _labels(labels) if layout.label is not None else None)
+    images = pixels.reshape(-1, side, side)
+    if layout.label is None:
+        return Table(images, None)
+    guessed = None if layout.is_named else "last" if layout.label else "first"
+    return Table(images, _labels(labels), guessed)
 
 
 def _split(chunk: list[tuple[int, str]], layout: _Layout) -> tuple[list[str], list[str]]:
@@ -182,7 +205,7 @@ def _numbers(texts: list[str], chunk: list[tuple[int, str]], layout: _Layout, pa
             )
         except (ValueError, OverflowError):
             continue
-        if values.shape == (len(texts), pixels):
+        if values.shape == (len(texts), pixels) and np.isfinite(values).all():
             return values
     for (number, _), text in zip(chunk, texts, strict=True):  # which one is it?
         fields = next(csv.reader([text], delimiter=layout.delimiter))
@@ -192,7 +215,7 @@ def _numbers(texts: list[str], chunk: list[tuple[int, str]], layout: _Layout, pa
                 f"got {len(fields) + layout.width - pixels:,}"
             )
         for field in fields:
-            if not NUMBER.fullmatch(field):
+            if not NUMBER.fullmatch(field) or math.isinf(float(field)):
                 raise DatasetError(
                     f"{path}, line {number:,} must have numbers for pixels; got {shorten(field, 40)}"
                 )

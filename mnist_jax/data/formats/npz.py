@@ -119,11 +119,13 @@ def _any_array(file: IO[bytes], member: zipfile.ZipInfo, path: Path) -> np.ndarr
         header = npy.read_header(start)
     except ValueError as error:
         raise DatasetError(f"{name} must be a .npy file; {error}") from None
+    if header.dtype.kind not in "buifUS":
+        hint = "; convert it before saving: numpy.array([*values])" if header.dtype.kind == "O" else ""
+        raise DatasetError(f"{name} must hold numbers or strings; got dtype {header.dtype}{hint}")
     size = math.prod(header.shape) * header.dtype.itemsize
-    if header.dtype.kind not in "buifUS" or header.offset + size != member.file_size:
+    if header.offset + size != member.file_size:
         raise DatasetError(
-            f"{name} must hold {size:,} bytes of numbers or strings by its header; "
-            f"got {header.dtype} and {member.file_size - header.offset:,} bytes"
+            f"{name} must hold {size:,} bytes by its header; got {member.file_size - header.offset:,}"
         )
     values = np.frombuffer(start[header.offset :] + file.read(), header.dtype)
     array = values.reshape(header.shape, order="F" if header.by_columns else "C")
