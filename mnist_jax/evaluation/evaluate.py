@@ -14,6 +14,7 @@ from mnist_jax.config.validation import check_positive_int
 from mnist_jax.data.examples import Examples, TestSet
 from mnist_jax.evaluation.metrics import confusion_matrix, example_losses
 from mnist_jax.nn.model import apply
+from mnist_jax.parallel.mesh import Devices, as_mesh, batch_sharding, replicate, split_rows
 from mnist_jax.types import Array, Confusion, Params, Scalar
 
 
@@ -53,6 +54,7 @@ def evaluate(
     *,
     batch_size: int = 1000,
     loss: Callable[..., Any] | None = None,
+    devices: Devices | None = None,
 ) -> Evaluation:
     """Evaluate a network on every example; the last batch is padded, and the padding is not counted.
 
@@ -62,6 +64,7 @@ def evaluate(
         examples: images and labels, at least one.
         batch_size: examples per batch; affects speed and memory only.
         loss: as in `Config`; None for the cross-entropy.
+        devices: share the batches out, as in `fit`; None for JAX's default device.
 
     Returns:
         Loss, accuracy, confusion matrix and number of examples.
@@ -84,15 +87,21 @@ def evaluate(
     images, labels = as_examples(examples, num_classes=spec.num_classes)
     check_pixels(images)
     count = labels.shape[0]
+    mesh = as_mesh(devices)
     batch_size = min(check_positive_int("batch size", batch_size), count)
+    if mesh is not None:
+        batch_size = -(-batch_size // mesh.size) * mesh.size
     batches = -(-count // batch_size)
     rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+    sharding = None if mesh is None else batch_sharding(mesh)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
+    if mesh is not None:
+        params, images, labels = replicate((params, images, labels), mesh)
 
     def add(sums: tuple[jax.Array, Confusion], rows: jax.Array) -> tuple[tuple[jax.Array, Confusion], None]:
         total, confusion = sums
         valid = rows < count
-        rows = jnp.minimum(rows, count - 1)
+        rows = split_rows(jnp.minimum(rows, count - 1), sharding)
         logits = apply(spec, params, images[rows])
         losses = example_losses(loss, spec.output, logits, labels[rows])
         matrix = confusion_matrix(
@@ -102,6 +111,8 @@ def evaluate(
 
     start = (jnp.zeros((), jnp.float32), jnp.zeros((spec.num_classes,) * 2, jnp.int32))
     (total, confusion), _ = jax.lax.scan(add, start, rows)
+    if mesh is not None:
+        total, confusion = replicate((total, confusion), mesh)
     return Evaluation(
         loss=total / count,
         accuracy=jnp.trace(confusion).astype(jnp.float32) / count,
@@ -111,4 +122,4 @@ def evaluate(
 
 
 # One jitted function for all callers, so that they share its compiled programs.
-evaluate_jit = jax.jit(evaluate, static_argnums=0, static_argnames=("batch_size", "loss"))
+evaluate_jit = jax.jit(evaluate, static_argnums=0, static_argnames=("batch_size", "loss", "devices"))

@@ -24,6 +24,7 @@ from mnist_jax.errors import SpecError
 from mnist_jax.nn.flax_model import apply_module, init_variables
 from mnist_jax.nn.keys import check_key
 from mnist_jax.nn.modules import HIDDEN, module_of
+from mnist_jax.parallel.mesh import Devices, as_mesh, batch_sharding, pad_rows, place, replicate
 from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
 
 
@@ -173,13 +174,14 @@ def probabilities(output: Output, logits: Logits) -> Logits:
     return jax.nn.softmax(logits) if output == "softmax" else jax.nn.sigmoid(logits)
 
 
-def predict(spec: Spec, params: Params, images: Images) -> Logits:
+def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | None = None) -> Logits:
     """Compute class probabilities `[batch, classes]`; the predicted class is their argmax.
 
     Args:
         spec: network spec.
         params: its parameters.
         images: `[batch, 28, 28]`, uint8 0..255 or float32 0..1.
+        devices: share the images out, as in `fit`; None for JAX's default device.
 
     Returns:
         Probabilities, float32: softmax, or independent sigmoids if `spec.output` is `sigmoid`.
@@ -198,4 +200,9 @@ def predict(spec: Spec, params: Params, images: Images) -> Logits:
     """
     images = as_images(images)
     check_pixels(images)
-    return probabilities(spec.output, apply(spec, params, images))
+    mesh = as_mesh(devices)
+    if mesh is None:
+        return probabilities(spec.output, apply(spec, params, images))
+    shared = place(pad_rows(images, mesh.size), batch_sharding(mesh))
+    computed = probabilities(spec.output, apply(spec, replicate(params, mesh), shared))
+    return replicate(computed, mesh)[: len(images)]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool
 
 from mnist_jax.config.functions import Function
@@ -25,6 +26,7 @@ from mnist_jax.data.examples import Examples
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation.evaluate import Evaluation, evaluate_jit
 from mnist_jax.nn.keys import check_key
+from mnist_jax.parallel.mesh import Devices, any_process, as_mesh, replicate
 from mnist_jax.training.callbacks.running import (
     Callback,
     after_epoch,
@@ -32,20 +34,17 @@ from mnist_jax.training.callbacks.running import (
     is_finished,
     with_memories,
 )
+from mnist_jax.training.programs import compiled, epoch_program
 from mnist_jax.training.records import EpochRecord, FitResult, describe
 from mnist_jax.training.start import abstract_state, init_state, state_from_params
 from mnist_jax.training.state import StepMetrics, TrainState
-from mnist_jax.training.step import as_trainable, train_epoch
+from mnist_jax.training.step import as_trainable
 from mnist_jax.types import Array, Key, Params
 
 INVERTED = (
     "training images should be white on black, as MNIST is; these have bright borders; "
     "a network trained on them reads only others like them: 255 - images inverts them"
 )
-
-
-# Donation reuses the old state's buffers, so callers' arrays must never be passed to it.
-_train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
 
 
 @jax.jit
@@ -64,11 +63,13 @@ def fit(
     params: Params | None = None,
     hyperparams: HyperParams | None = None,
     callback: Callback | Sequence[Callback] | None = None,
+    devices: Devices | None = None,
     verbose: bool = False,
 ) -> FitResult:
-    """Trains on JAX's default device until `config.epochs` are done, from scratch or from a state.
+    """Trains until `config.epochs` are done, from scratch or from a state.
 
-    A run that is stopped and resumed from its state is bit-identical to an uninterrupted one.
+    A run that is stopped and resumed from its state on as many devices is bit-identical to an uninterrupted
+    one.
 
     Args:
         config: the network and how to train it.
@@ -81,6 +82,8 @@ def fit(
         hyperparams: scalars; defaults to the optimizer's own.
         callback: one or several, called after each epoch with its record and the state, which they may keep.
             Training stops if one returns True. `mnist_jax.callbacks` has some.
+        devices: a list such as `jax.devices()`, or a mesh, over which each batch is shared out, of several
+            processes too; None for JAX's default device. The result is that of one device, but for rounding.
         verbose: whether to print a line for each epoch.
 
     Returns:
@@ -109,17 +112,17 @@ def fit(
     train, validation = as_sets(config, train, validation)
     callbacks = as_callbacks(callback)
     hyperparams = jax.tree.map(jnp.float32, hyperparams)
-    train = jax.device_put(train)
-    validation = jax.device_put(validation)
+    mesh = as_mesh(devices)
+    _warn_of_whole_batches(config.batch_size, mesh)
+    train, validation, hyperparams = replicate((train, validation, hyperparams), mesh)
     state, done = _start(config, key, state, params, callbacks, len(train))
+    state = replicate(state, mesh)
     start = time.perf_counter()
+    program = epoch_program(mesh)
     if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
-        # JAX's check works on jitted calls and re-runs them on failure, so nothing may be donated.
-        run_epoch: Callable[..., Any] = functools.partial(jax.jit(train_epoch, static_argnums=0), config)
+        run_epoch: Callable[..., Any] = functools.partial(program, config)
     else:
-        run_epoch = compiled(
-            _train_epoch, hyperparams, state._replace(memories=None), train, static=(config,)
-        )
+        run_epoch = compiled(program, hyperparams, state._replace(memories=None), train, static=(config,))
     compile_seconds = time.perf_counter() - start
 
     history: list[EpochRecord] = []
@@ -135,7 +138,9 @@ def fit(
             scores = (
                 None
                 if validation is None
-                else evaluate_jit(config.model, state.current_params, validation, loss=config.loss)
+                else evaluate_jit(
+                    config.model, state.current_params, validation, loss=config.loss, devices=mesh
+                )
             )
         except FloatingPointError as error:  # raised by JAX under jax_debug_nans
             where = f" ({str(error).partition('\n')[0]})"
@@ -150,30 +155,12 @@ def fit(
         history.append(record)
         losses.append(np.asarray(steps.loss))
         state, stop = after_epoch(callbacks, record, state._replace(memories=memories))
+        stop = any_process(stop, mesh)
         if verbose:
             print(f"epoch {epoch}/{config.epochs}: {describe(record)}, {seconds:.2f} s")  # noqa: T201
         if stop:
             break
     return FitResult(state, history, compile_seconds, np.concatenate([np.zeros(0, np.float32), *losses]))
-
-
-def compiled(program: Any, *arguments: Any, static: tuple[Any, ...] = ()) -> Callable[..., Any]:
-    """Compiles a jitted function for its static arguments and the shapes of the others.
-
-    Under `jax.disable_jit` the function is returned uncompiled.
-
-    Args:
-        program: a jitted function.
-        arguments: values or shapes of its dynamic arguments.
-        static: its static arguments, which come first.
-
-    Returns:
-        A function of the dynamic arguments.
-    """
-    if jax.config.jax_disable_jit:
-        return functools.partial(program, *static)
-    executable: Callable[..., Any] = program.lower(*static, *arguments).compile()
-    return executable
 
 
 def record_of(epoch: int, steps: StepMetrics, scores: Evaluation | None, seconds: float) -> EpochRecord:
@@ -246,6 +233,19 @@ def as_sets(config: Config, train: Any, validation: Any) -> tuple[Examples, Exam
             f"({len(train):,})"
         )
     return train, validation
+
+
+def _warn_of_whole_batches(batch_size: int, mesh: Mesh | None) -> None:
+    """Says once if no batch can be shared out evenly."""
+    if mesh is None or not batch_size % mesh.size:
+        return
+    below, above = (batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size)
+    nearest = f"{below:,} or {above:,}" if below else f"{above:,}"
+    warnings.warn(
+        f"batch size {batch_size:,} should be a multiple of the {mesh.size} devices; as it is none, each of "
+        f"them computes whole batches; the nearest are {nearest}",
+        stacklevel=3,
+    )
 
 
 def _first_bad_step(steps: StepMetrics) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
 from mnist_jax.augmentation.adversarial import fgsm
 from mnist_jax.augmentation.deform import deform
@@ -29,6 +30,7 @@ from mnist_jax.errors import InputError, SpecError
 from mnist_jax.evaluation.metrics import example_losses
 from mnist_jax.nn.flax_model import apply_in_training
 from mnist_jax.nn.model import apply, to_unit_range
+from mnist_jax.parallel.mesh import split_rows
 from mnist_jax.training.optimizer import ema_update, learning_rate_at, make_optimizer
 from mnist_jax.training.state import StepMetrics, TrainState
 from mnist_jax.types import AnyArray, Array, Key, Params, Scalar
@@ -136,7 +138,12 @@ def _step_key(state: TrainState) -> Key:
 
 
 def train_epoch(
-    config: Config, hyperparams: HyperParams, state: TrainState, train: Examples
+    config: Config,
+    hyperparams: HyperParams,
+    state: TrainState,
+    train: Examples,
+    *,
+    batch_sharding: NamedSharding | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Makes one pass over `train` in a fresh random order; a last, smaller batch is trained on too.
 
@@ -145,6 +152,9 @@ def train_epoch(
         hyperparams: scalars, which may be traced.
         state: the state at the end of the previous epoch.
         train: images `[n, 28, 28]` and labels `[n]`.
+        batch_sharding: how the rows of each batch are shared out over devices, such as
+            `NamedSharding(mesh, PartitionSpec("data"))`; static under `jit`. Rows that they do not divide
+            evenly stay whole on each device.
 
     Returns:
         The new state, and metrics with one entry per step.
@@ -179,6 +189,7 @@ def train_epoch(
     view = _transpose if ours and config.dtype == "float32" else _identity
 
     def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
+        rows = split_rows(rows, batch_sharding)
         return _step(config, hyperparams, state, Examples(images[rows], labels[rows]), view)
 
     full = order[: count - rest].reshape(steps, config.batch_size)

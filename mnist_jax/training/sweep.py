@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from mnist_jax.config.input_checks import check_config
 from mnist_jax.config.networks import CNN, IMAGE_SHAPE, FlaxModel
@@ -25,7 +26,17 @@ from mnist_jax.errors import SpecError
 from mnist_jax.evaluation.evaluate import evaluate
 from mnist_jax.nn.keys import check_typed_keys
 from mnist_jax.nn.model import intermediates
-from mnist_jax.training.loop import as_sets, compiled, record_of
+from mnist_jax.parallel.mesh import (
+    Devices,
+    any_process,
+    as_mesh,
+    as_numpy,
+    batch_sharding,
+    place,
+    replicate,
+)
+from mnist_jax.training.loop import as_sets, record_of
+from mnist_jax.training.programs import compiled
 from mnist_jax.training.records import EpochRecord, describe
 from mnist_jax.training.start import abstract_state, init_state
 from mnist_jax.training.step import train_epoch
@@ -84,6 +95,7 @@ def fit_many(
     hyperparams: HyperParams | None = None,
     group_size: int | None = None,
     callback: Callable[[int, Sequence[EpochRecord]], bool | None] | None = None,
+    devices: Devices | None = None,
 ) -> SweepResult:
     """Trains many runs of one config, each group of runs as one vmapped program.
 
@@ -97,9 +109,11 @@ def fit_many(
         validation: evaluated after each epoch.
         keys: typed keys `[runs]`, such as `jax.random.split(key, 16)`.
         hyperparams: each field is a scalar for all runs, or `[runs]`.
-        group_size: number of runs to train together; defaults to what suits the device and its memory.
+        group_size: number of runs to train together on a device; defaults to what suits it and its memory.
         callback: called after each epoch of a group with the index of its first run and one record per run.
             The group stops if it returns True; later groups are trained all the same.
+        devices: a list such as `jax.devices()`, or a mesh; each trains its share of the runs, without
+            communication. None for JAX's default device.
 
     Raises:
         SpecError: `keys` is not one-dimensional; hyperparameters do not match it or are out of range; or
@@ -125,13 +139,18 @@ def fit_many(
     train, validation = as_sets(config, train, validation)
     if callback is not None and not callable(callback):
         raise SpecError(f"callback must be a function of an index and records; got {callback!r}")
-    group = min(
-        count,
-        default_group_size(config) if group_size is None else check_positive_int("group_size", group_size),
+    mesh = as_mesh(devices)
+    number = 1 if mesh is None else mesh.size
+    at_once = (
+        default_group_size(config, mesh)
+        if group_size is None
+        else check_positive_int("group_size", group_size)
     )
-    train, validation = jax.device_put((train, validation))
+    at_once = min(at_once, -(-count // number))
+    group = at_once * number
+    train, validation = replicate((train, validation), mesh)
 
-    mapped = jax.vmap if group > 1 else _map_one
+    mapped = functools.partial(_mapped, mesh, at_once)
     start_all = jax.jit(mapped(functools.partial(init_state, config), (0,)))
     run_epoch = jax.jit(mapped(functools.partial(train_epoch, config), (0, 0, None)), donate_argnums=1)
     score = jax.jit(mapped(functools.partial(evaluate, config.model, loss=config.loss), (0, None)))
@@ -141,10 +160,10 @@ def fit_many(
         # The last group is padded to the size of the others, so that one program serves all.
         rows = np.minimum(np.arange(first, first + group), count - 1)
         kept = min(group, count - first)
-        group_hyperparams, state = (
-            jax.tree.map(lambda leaf, rows=rows: leaf[rows], hyperparams),
-            start_all(keys[rows]),
-        )
+        group_hyperparams, group_keys = _of_run(rows, (hyperparams, keys))
+        if mesh is not None:
+            group_hyperparams, group_keys = place((group_hyperparams, group_keys), batch_sharding(mesh))
+        state = start_all(group_keys)
         history: list[list[EpochRecord]] = [[] for _ in range(kept)]
         if run is None:  # before the first epoch, so that its time is training time alone
             run = compiled(run_epoch, group_hyperparams, state, train)
@@ -153,23 +172,25 @@ def fit_many(
             state, steps = jax.block_until_ready(run(group_hyperparams, state, train))
             seconds = (time.perf_counter() - start) / kept
             scores = None if validation is None else score(state.eval_params, validation)
+            steps, scores = as_numpy((steps, scores))
             records = [record_of(epoch, _of_run(i, steps), _of_run(i, scores), seconds) for i in range(kept)]
             for of_run, record in zip(history, records, strict=True):
                 of_run.append(record)
-            if callback is not None and callback(first, records):
+            if callback is not None and any_process(bool(callback(first, records)), mesh):
                 break
-        parameters.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf[:kept]), state.eval_params))
+        parameters.append(_of_run(slice(kept), as_numpy(state.eval_params)))
         histories += history
     return SweepResult(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parameters), histories)
 
 
-def default_group_size(config: Config) -> int:
-    """Returns how many runs of a config to train at once on JAX's default device.
+def default_group_size(config: Config, mesh: Mesh | None = None) -> int:
+    """Returns how many runs of a config to train at once on a device of a mesh, or on JAX's default one.
 
     As many as fit `MEMORY`; on a CPU at most `AT_ONCE`, and 1 for networks that saturate it alone.
     """
     busy = isinstance(config.model, CNN | FlaxModel) or config.model.num_params * config.batch_size > BUSY
-    on_cpu = jax.devices()[0].platform == "cpu"
+    first = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    on_cpu = first.platform == "cpu"
     most = (1 if busy else AT_ONCE) if on_cpu else MEMORY
     return max(1, min(most, MEMORY // estimate_memory(config)))
 
@@ -189,6 +210,22 @@ def estimate_memory(config: Config) -> int:
     return 4 * int(3 * stored + 16 * temporary)
 
 
+def _mapped(
+    mesh: Mesh | None, at_once: int, function: Callable[..., Any], in_axes: tuple[int | None, ...]
+) -> Callable[..., Any]:
+    """Maps over runs, which the devices of a mesh share out."""
+    mapped = (jax.vmap if at_once > 1 else _map_one)(function, in_axes)
+    if mesh is None:
+        return mapped
+    runs = batch_sharding(mesh).spec
+    specs = tuple(PartitionSpec() if axis is None else runs for axis in in_axes)
+    # Nothing is shared between devices, which JAX cannot see in a scan that starts from constants.
+    shared: Callable[..., Any] = jax.shard_map(
+        mapped, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False
+    )
+    return shared
+
+
 def _map_one(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
     """Maps like `jax.vmap` over an axis of size 1, without batched matmuls, which are slower."""
 
@@ -202,8 +239,8 @@ def _map_one(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> C
     return mapped
 
 
-def _of_run(run: int, tree: Any) -> Any:
-    """Selects one run from a tree with a leading axis `[runs]`."""
+def _of_run(run: Any, tree: Any) -> Any:
+    """Selects one run, or several, from a tree with a leading axis `[runs]`."""
     return jax.tree.map(lambda leaf: leaf[run], tree)
 
 

@@ -24,6 +24,7 @@ LAYERS = (
     "mnist_jax.evaluation",
     "mnist_jax.augmentation",
     "mnist_jax.nn",
+    "mnist_jax.parallel",
     "mnist_jax.data",
     "mnist_jax.types",
     "mnist_jax.config",

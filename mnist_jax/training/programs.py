@@ -1,0 +1,43 @@
+"""The compiled programs of training."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from mnist_jax.parallel.mesh import batch_sharding, replicated
+from mnist_jax.training.step import train_epoch
+
+# Donation reuses the old state's buffers, so callers' arrays must never be passed to it.
+_train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
+
+
+def epoch_program(mesh: Mesh | None) -> Any:
+    """Returns `train_epoch`, jitted; for a mesh, its batches shared out over it, the state copied to all."""
+    # JAX's checks for NaN re-run a program on failure, so nothing may be donated.
+    donated = () if jax.config.jax_debug_nans or jax.config.jax_debug_infs else 2
+    if mesh is None:
+        return _train_epoch if donated else jax.jit(train_epoch, static_argnums=0)
+    epoch = functools.partial(train_epoch, batch_sharding=batch_sharding(mesh))
+    return jax.jit(epoch, static_argnums=0, donate_argnums=donated, out_shardings=replicated(mesh))
+
+
+def compiled(program: Any, *arguments: Any, static: tuple[Any, ...] = ()) -> Callable[..., Any]:
+    """Compiles a jitted function for its static arguments and the shapes of the others.
+
+    Under `jax.disable_jit` the function is returned uncompiled.
+
+    Args:
+        program: a jitted function.
+        arguments: values or shapes of its dynamic arguments.
+        static: its static arguments, which come first.
+
+    Returns:
+        A function of the dynamic arguments.
+    """
+    if jax.config.jax_disable_jit:
+        return functools.partial(program, *static)
+    executable: Callable[..., Any] = program.lower(*static, *arguments).compile()
+    return executable
