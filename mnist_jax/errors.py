@@ -43,6 +43,10 @@ class BackendError(MnistJaxError):
     """A backend of JAX or Matplotlib, selected by the environment, that is unknown or cannot start."""
 
 
+class PeerError(MnistJaxError):
+    """Another of several processes failed; its own message says why."""
+
+
 class RuntimeUnavailableError(ModelError):
     """Another ONNX runtime that cannot be installed on this machine."""
 

@@ -23,6 +23,8 @@ from mnist_jax.cli import (
     ensemble,
     evaluate,
     export,
+    launch,
+    parallel,
     predict,
     presets,
     report,
@@ -79,6 +81,7 @@ for _command in (
     reproduce.reproduce,
 ):
     app.command()(_command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch.launch)
 
 
 def _without_far_fetched(error: typer.TyperException) -> str:
@@ -115,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
+        if code:  # others may not have failed, and wait
+            parallel.leave(code)
         return code
     except BrokenPipeError:
         return _silence()

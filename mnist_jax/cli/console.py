@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PARTS = ("loading", "compiling", "training", "scoring", "proving")
 
 
+quiet = False  # in all but the first of several processes: `parallel.join` sets it
+
+
 def print_error(message: str) -> None:
     """Prints an error as one line on stderr."""
     print(f"mnist-jax: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
@@ -31,12 +34,14 @@ def print_error(message: str) -> None:
 
 def print_status(message: str) -> None:
     """Prints a line for people on stderr."""
-    print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
+    if not quiet:
+        print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any) -> None:
     """Prints a JSON result on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))  # noqa: T201
+    if not quiet:
+        print(json.dumps(value, indent=2, allow_nan=False))  # noqa: T201
 
 
 def results() -> "Console":
@@ -68,7 +73,8 @@ def proof(onnx: Mapping[str, Any]) -> str:
 
 def line(name: str, text: str) -> None:
     """Prints a named result on stdout."""
-    print(f"{name:10} {printable(text)}")  # noqa: T201
+    if not quiet:
+        print(f"{name:10} {printable(text)}")  # noqa: T201
 
 
 def print_run(folder: Path, metrics: Mapping[str, Any]) -> None:

@@ -10,13 +10,14 @@ import typer
 from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax._utils.process_setup import default_prng_impl, start_jax
 from mnist_jax._utils.text import finite, markdown_table, mean_and_std, percent
-from mnist_jax.cli import console, options
+from mnist_jax.cli import console, options, parallel
 from mnist_jax.config.presets import PRESETS, preset
 from mnist_jax.config.serialization import to_json
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.runs import directory, pipeline, provenance
 
 if TYPE_CHECKING:
+    import jax
     from rich.table import Table
 
     from mnist_jax.data.datasets import Dataset
@@ -57,6 +58,7 @@ def reproduce(
             show_default=False,
         ),
     ] = None,
+    devices: parallel.Devices = None,
     as_json: options.Json = False,
 ) -> None:
     """Train presets on MNIST with several seeds, and compare with their claimed accuracies.
@@ -72,18 +74,19 @@ def reproduce(
         options.check_file(path, ".json", ".md")
 
     start_jax()
+    chosen = parallel.chosen(devices)
     from mnist_jax.data.datasets import load
 
     result: dict[str, Any] = {
         "format": FORMAT,
         "date": time.strftime("%Y-%m-%d"),
-        "device": provenance.device(),
+        "device": provenance.device(chosen),
         "versions": provenance.versions(),
         "presets": [],
     }
     for name, recipe in recipes.items():
         data = load("mnist", data_dir, validation_fraction=recipe.validation_fraction)
-        networks = _networks(name, data, seeds)
+        networks = _networks(name, data, seeds, chosen)
         result |= {"dataset": data.name, "dataset_sha256": data.sha256}
         result["presets"].append(_row(name, networks))
         for path in out or []:  # after each preset, so that no measurement is lost
@@ -98,13 +101,15 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def _networks(name: str, data: "Dataset", seeds: int) -> list[dict[str, Any]]:
+def _networks(
+    name: str, data: "Dataset", seeds: int, devices: "list[jax.Device] | None"
+) -> list[dict[str, Any]]:
     """Trains a preset with seeds from 0, and returns each network's results."""
     recipe = PRESETS[name]
     source = data.name, data.sha256, recipe.validation_fraction, default_prng_impl()
     run = directory.Run(name, recipe.config, recipe.hyperparams, 0, *source)
     networks = []
-    for trained in pipeline.train_seeds(run, data, range(seeds)):
+    for trained in pipeline.train_seeds(run, data, range(seeds), devices):
         accuracy = pipeline.accuracy(trained.test)
         message = f"{percent(accuracy)} in {trained.seconds:.1f} s"
         console.print_status(f"{name}, seed {trained.seed}: {message}")

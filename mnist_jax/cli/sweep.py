@@ -4,6 +4,7 @@ import io
 import itertools
 import shlex
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from mnist_jax._utils.atomic_io import write_atomic
 from mnist_jax._utils.process_setup import start_jax, start_matplotlib
 from mnist_jax._utils.text import mean_and_std, percent
-from mnist_jax.cli import console, network, options, progress
+from mnist_jax.cli import console, network, options, parallel, progress
 from mnist_jax.cli.datasets import load_new, new_run, source_from
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import HyperParams, check_hyperparams
@@ -70,6 +71,13 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    devices: parallel.Devices = None,
+    distributed: parallel.Distributed = False,
+    coordinator: parallel.Coordinator = None,
+    processes: parallel.Processes = None,
+    process_id: parallel.ProcessId = None,
+    heartbeat_timeout: parallel.HeartbeatTimeout = 100,
+    startup_timeout: parallel.StartupTimeout = 300,
     platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
@@ -103,17 +111,24 @@ def sweep(
     options.check_to_choose_by(validation_fraction)
     folder = out or locking.default_run_dir("sweep")
     resumed = (folder / SWEEP).exists() and not (folder / directory.METRICS).exists()
+    group = parallel.join(distributed, coordinator, processes, process_id, heartbeat_timeout, startup_timeout)
     if not resumed:
-        locking.check_new(folder)
+        group.check_on_main(lambda: locking.check_new(folder))
 
     start_jax()
     start_matplotlib()
-    loaded = load_new(dataset, data_dir, source, validation_fraction)
+    chosen = parallel.chosen(devices)
+    loaded = group.together(lambda: load_new(dataset, data_dir, source, validation_fraction))
     run = new_run(preset_name, config, combinations[0], 0, loaded, source, validation_fraction)
-    with locking.reopen_run_dir(folder) if resumed else locking.create_dir(folder):
+    group.check_same(run)
+    locked = locking.reopen_run_dir(folder) if resumed else locking.create_dir(folder)
+    with ExitStack() as stack:
+        group.check_on_main(lambda: stack.enter_context(locked))
         swept = sweep_session.complete(
-            folder, run, combinations, seeds, loaded, started, print_status=console.print_status
+            folder, run, combinations, seeds, loaded, started, chosen, print_status=console.print_status
         )
+        if not group.is_main:  # the first trains the best, alone
+            return
         run = replace(run, hyperparams=combinations[swept["best"]])
         start = _start(folder, run)
         write_atomic(folder / PLOT, _plot(swept))

@@ -1,32 +1,34 @@
 """`mnist-jax train`."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_jax._utils.process_setup import start_jax, start_matplotlib
-from mnist_jax.cli import console, datasets, network, options, progress, report
-from mnist_jax.cli.datasets import new_run, source_from
+from mnist_jax._utils.process_setup import start_matplotlib
+from mnist_jax.cli import console, network, options, parallel, progress, report
+from mnist_jax.cli.datasets import source_from
+from mnist_jax.cli.parallel import Group
 from mnist_jax.cli.train_job import (
-    REPEAT_OPTIONS,
-    RESUME_OPTIONS,
     Job,
     check_only,
     check_unfinished,
+    new_job,
     override,
-    with_epochs,
+    repeated_job,
+    resumed_job,
 )
 from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, parse
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
-from mnist_jax.config.training import MONITORS, Config, HyperParams, check_fraction, check_hyperparams
+from mnist_jax.config.training import MONITORS
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.runs import directory, locking, pipeline, provenance, session
 
 if TYPE_CHECKING:
-    from mnist_jax.data.custom.source import DataSource
+    pass
 
 
 def train(
@@ -138,6 +140,13 @@ def train(
         ),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="N", help="Epochs between two checkpoints.")] = 1,
+    devices: parallel.Devices = None,
+    distributed: parallel.Distributed = False,
+    coordinator: parallel.Coordinator = None,
+    processes: parallel.Processes = None,
+    process_id: parallel.ProcessId = None,
+    heartbeat_timeout: parallel.HeartbeatTimeout = 100,
+    startup_timeout: parallel.StartupTimeout = 300,
     with_report: Annotated[
         bool, typer.Option("--report", help="Write report.html at the end, like `mnist-jax report`.")
     ] = False,
@@ -155,12 +164,14 @@ def train(
     check_positive_int("checkpoint-every", checkpoint_every)
     if with_report:
         start_matplotlib()
+    for option, value in {"--resume": resume, "--config": config_file}.items():
+        if value is not None:
+            check_only(option, ctx)
+    group = parallel.join(distributed, coordinator, processes, process_id, heartbeat_timeout, startup_timeout)
     if resume is not None:
-        check_only("--resume", ctx, RESUME_OPTIONS)
-        job = _resumed_job(resume, epochs, data or data_dir, with_report)
+        job = resumed_job(group, resume, epochs, data or data_dir, with_report)
     elif config_file is not None:
-        check_only("--config", ctx, REPEAT_OPTIONS)
-        job = _repeated_job(config_file, data or data_dir, out)
+        job = repeated_job(group, config_file, data or data_dir, out)
     else:
         source = source_from(
             data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
@@ -203,10 +214,12 @@ def train(
             "monitor": monitor,
         }
         directory.check_selection(**selection, validation_fraction=fraction)
-        job = _new_job(preset_name, config, hyperparams, seed, fraction, dataset, data_dir, source, out)
+        job = new_job(group, preset_name, config, hyperparams, seed, fraction, dataset, data_dir, source, out)
         job = job._replace(run=replace(job.run, **selection))
 
-    outcome, metrics = _train(job, started, checkpoint_every, with_report)
+    outcome, metrics = _train(group, job, started, checkpoint_every, with_report, devices)
+    if not group.is_main:
+        return
     if as_json:
         console.print_json({"run": str(job.folder), **metrics})
     else:
@@ -216,61 +229,25 @@ def train(
     console.report_status(job.folder, job.run, outcome)
 
 
-def _resumed_job(folder: Path, epochs: int | None, data_path: Path | None, with_report: bool) -> Job:
-    run = with_epochs(directory.read(folder), epochs)
-    if with_report:
-        options.page(folder / report.NAME)
-    start_jax()
-    return Job(folder, run, datasets.load_of(run, data_path), is_new=False)
-
-
-def _repeated_job(config_file: Path, data_path: Path | None, out: Path | None) -> Job:
-    folder = config_file if config_file.is_dir() else config_file.parent
-    name = directory.CONFIG if config_file.is_dir() else config_file.name
-    run = directory.read(folder, name)
-    if out is not None:
-        locking.check_new(out)
-    start_jax()
-    data = datasets.load_of(run, data_path)
-    return Job(out or locking.default_run_dir(f"{run.preset}-{data.name}"), run, data, is_new=True)
-
-
-def _new_job(
-    preset_name: str,
-    config: Config,
-    hyperparams: HyperParams,
-    seed: int,
-    validation_fraction: float,
-    dataset: str | None,
-    data_dir: Path | None,
-    source: "DataSource | None",
-    out: Path | None,
-) -> Job:
-    check_hyperparams(hyperparams)
-    directory.check_seed(seed)
-    check_fraction(validation_fraction)
-    if out is not None:
-        locking.check_new(out)
-    start_jax()
-    data = datasets.load_new(dataset, data_dir, source, validation_fraction)
-    run = new_run(preset_name, config, hyperparams, seed, data, source, validation_fraction)
-    folder = out or locking.default_run_dir(f"{preset_name}-{data.name}")
-    return Job(folder, run, data, is_new=True)
-
-
 def _train(
-    job: Job, started: float, checkpoint_every: int, with_report: bool
+    group: Group, job: Job, started: float, checkpoint_every: int, with_report: bool, devices: str | None
 ) -> tuple[pipeline.RunOutcome, dict[str, Any]]:
     """Trains in the locked run directory; returns the outcome and the content of `metrics.json`."""
     folder, run = job.folder, job.run
-    versions = provenance.versions()
+    versions, chosen = provenance.versions(), parallel.chosen(devices)
     locked = directory.create_run_dir(folder, run, versions) if job.is_new else locking.reopen_run_dir(folder)
-    with locked:
-        start = session.newest(folder, run, console.print_status)
-        check_unfinished(folder, run, start, with_report)
+    with ExitStack() as stack:
+
+        def open_run() -> pipeline.StartState:
+            stack.enter_context(locked)
+            start = session.newest(folder, run, console.print_status)
+            check_unfinished(folder, run, start, with_report)
+            return start
+
+        start = group.share_start(run, group.together(open_run if group.is_main else lambda: None))
         num_params = f"{run.config.model.num_params:,} parameters"
         console.print_status(f"{run.preset} on {run.dataset}: {run.config.model}, {num_params}")
-        with progress.watch(run.config.epochs, len(start.history)) as shown:
-            return session.complete(
-                folder, run, job.data, versions, started, start, checkpoint_every, shown=shown
-            )
+        shown = stack.enter_context(progress.watch(run.config.epochs, len(start.history)))
+        return session.complete(
+            folder, run, job.data, versions, started, start, checkpoint_every, shown=shown, devices=chosen
+        )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import filelock
 import numpy as np
 
 from mnist_jax._utils.atomic_io import read_bytes, write_atomic
@@ -72,7 +73,9 @@ def _fetch(name: str, missing: list[File], folder: Path | None, cache: Path) -> 
     advice = f"put {names} into a folder and pass it as --data-dir (data_dir=) or MNIST_JAX_DATA_DIR"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        fetch(SOURCES[name], missing, cache)
+        with filelock.FileLock(cache / ".lock"):  # the first of several processes fetches for all
+            if missing := [file for file in missing if _from_cache(file, cache) is None]:
+                fetch(SOURCES[name], missing, cache)
     except DatasetUnavailableError as error:
         raise DatasetUnavailableError(f"{name} is not in {where}, and {error}; {advice}") from None
     except OSError as error:

@@ -122,4 +122,20 @@ def evaluate(
 
 
 # One jitted function for all callers, so that they share its compiled programs.
-evaluate_jit = jax.jit(evaluate, static_argnums=0, static_argnames=("batch_size", "loss", "devices"))
+_evaluate = jax.jit(evaluate, static_argnums=0, static_argnames=("batch_size", "loss", "devices"))
+
+
+def evaluate_jit(
+    spec: Spec,
+    params: Params,
+    examples: Examples | TestSet,
+    *,
+    loss: Callable[..., Any] | None = None,
+    devices: Devices | None = None,
+) -> Evaluation:
+    """`evaluate` as one compiled program."""
+    mesh = as_mesh(devices)
+    if mesh is not None:
+        params, examples = replicate((params, examples), mesh)
+    scores: Evaluation = _evaluate(spec, params, examples, loss=loss, devices=mesh)
+    return scores

@@ -141,6 +141,15 @@ def read(folder: Path, file_name: str = CONFIG) -> Run:
         raise RunError(
             f"{name} must have format {FORMAT}; got {version}, of another version of mnist-jax; train again"
         )
+    return from_json(values, name)
+
+
+def from_json(values: dict[str, Any], name: Path) -> Run:
+    """The inverse of `to_json`; `name` is the file of the values, for error messages.
+
+    Raises:
+        RunError: a field is missing or damaged.
+    """
     if missing := sorted({field.name for field in fields(Run)} - set(values) - OPTIONAL):
         raise RunError(f"{name} is damaged: it lacks {', '.join(missing)}")
     for field, kind in TYPES.items():

@@ -13,6 +13,7 @@ from mnist_jax.errors import CheckpointError, DivergenceError
 from mnist_jax.runs.directory import Run
 
 if TYPE_CHECKING:
+    import jax
     import onnx
 
     from mnist_jax.data.datasets import Dataset
@@ -45,7 +46,7 @@ class RunOutcome(NamedTuple):
         train: evaluation on the training set.
         validation: evaluation on the validation set; None without one.
         test: evaluation on the test set.
-        model: the exported ONNX model; None for a `FlaxModel`.
+        model: the exported ONNX model; None for a `FlaxModel`, and in all processes but the first.
         parity: the parity check of `model` against JAX.
         scoring_seconds: wall time of the evaluation.
         proving_seconds: wall time of export and parity check.
@@ -69,8 +70,11 @@ def train_and_export(
     start: StartState = StartState(),
     callback: "Callable[[EpochRecord, TrainState], bool | None] | None" = None,
     say: Callable[[str], None] = lambda text: None,
+    devices: "Sequence[jax.Device] | None" = None,
 ) -> RunOutcome:
     """Trains, evaluates, exports and checks parity; uses the test set once, after training.
+
+    Of several processes all take part in training and evaluation, and the first exports.
 
     Args:
         run: the run's configuration.
@@ -78,12 +82,14 @@ def train_and_export(
         start: where training starts.
         callback: called after each epoch, as by `fit`.
         say: called with what is done after training.
+        devices: as for `fit`.
 
     Raises:
         DivergenceError: the loss or a parameter became NaN or infinite. It holds the last finite state.
     """
     import jax
 
+    from mnist_jax.parallel.processes import local
     from mnist_jax.training.loop import fit
 
     result = fit(
@@ -94,8 +100,10 @@ def train_and_export(
         state=start.state,
         hyperparams=run.hyperparams,
         callback=[*callbacks_of(run), *([] if callback is None else [callback])],
+        devices=devices,
     )
-    return score_and_export(run, data, result, start.history, say)
+    result = result._replace(state=local(result.state))
+    return score_and_export(run, data, result, start.history, say, devices)
 
 
 def score_and_export(
@@ -104,6 +112,7 @@ def score_and_export(
     result: "FitResult",
     history: "tuple[EpochRecord, ...]" = (),
     say: Callable[[str], None] = lambda text: None,
+    devices: "Sequence[jax.Device] | None" = None,
 ) -> RunOutcome:
     """Evaluates a trained network, exports it and checks parity; a `FlaxModel` is not exported.
 
@@ -113,16 +122,19 @@ def score_and_export(
         result: of `fit`.
         history: the records of the epochs before `result`.
         say: called with what is done.
+        devices: as for `evaluate`.
 
     Raises:
         DivergenceError: a loss is NaN or infinite.
     """
     from mnist_jax.evaluation.evaluate import evaluate_jit
+    from mnist_jax.parallel.mesh import as_mesh
+    from mnist_jax.parallel.processes import is_main
 
     spec, params, started = run.config.model, result.params, time.perf_counter()
     say("scoring the network")
     try:
-        score = functools.partial(evaluate_jit, spec, params, loss=run.config.loss)
+        score = functools.partial(evaluate_jit, spec, params, loss=run.config.loss, devices=as_mesh(devices))
         train, test = score(data.train), score(data.test)
         validation = None if data.validation is None else score(data.validation)
         scores = [scored for scored in (train, validation, test) if scored is not None]
@@ -135,7 +147,7 @@ def score_and_export(
         )
         raise DivergenceError(message, result.state, result.history)
     model, parity, scored = None, None, time.perf_counter()
-    if not isinstance(spec, FlaxModel):
+    if not isinstance(spec, FlaxModel) and is_main():
         say("comparing its ONNX file with JAX")
         model, parity = _export_and_check(run, params, test, data)
     return RunOutcome(
@@ -196,7 +208,9 @@ class SeedResult(NamedTuple):
     parity: "Parity"
 
 
-def train_seeds(run: Run, data: "Dataset", seeds: Sequence[int]) -> "Iterator[SeedResult]":
+def train_seeds(
+    run: Run, data: "Dataset", seeds: Sequence[int], devices: "Sequence[jax.Device] | None" = None
+) -> "Iterator[SeedResult]":
     """Trains, evaluates and checks one network per seed, in groups that suit the device; writes no files."""
     import jax
     import numpy as np
@@ -205,12 +219,20 @@ def train_seeds(run: Run, data: "Dataset", seeds: Sequence[int]) -> "Iterator[Se
     from mnist_jax.training.sweep import default_group_size, fit_many
 
     spec, group = run.config.model, default_group_size(run.config)
-    for first in range(0, len(seeds), group):
-        group_seeds = seeds[first : first + group]
+    at_once = group * (1 if devices is None else len(devices))
+    for first in range(0, len(seeds), at_once):
+        group_seeds = seeds[first : first + at_once]
         keys = jax.vmap(functools.partial(jax.random.key, impl=run.prng_impl))(
             np.array(group_seeds, np.uint32)
         )
-        many = fit_many(run.config, data.train, keys=keys, hyperparams=run.hyperparams, group_size=group)
+        many = fit_many(
+            run.config,
+            data.train,
+            keys=keys,
+            hyperparams=run.hyperparams,
+            group_size=group,
+            devices=devices,
+        )
         for index, seed in enumerate(group_seeds):
             params = many.member(index)
             test = evaluate_jit(spec, params, data.test, loss=run.config.loss)

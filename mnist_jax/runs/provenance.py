@@ -2,8 +2,13 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jax
 
 CPUINFO = Path("/proc/cpuinfo")  # Linux lists the processor's name and flags there
 # CPU flags of the instruction sets that affect speed or int8 results, by their common names.
@@ -23,14 +28,20 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def device() -> str:
-    """Describes JAX's default device, such as `gpu: NVIDIA H200` or `cpu: AMD EPYC 7B13, 2 cores, AVX2`."""
+def device(devices: "Sequence[jax.Device] | None" = None) -> str:
+    """Describes devices, such as `gpu: NVIDIA H200` or `8 of gpu: NVIDIA H200, in 2 processes`.
+
+    Args:
+        devices: the devices; None for JAX's default one, such as `cpu: AMD EPYC 7B13, 2 cores, AVX2`.
+    """
     import jax
 
-    first = jax.devices()[0]
-    if first.platform != "cpu":
-        return f"{first.platform}: {first.device_kind}"
-    return f"cpu: {processor()}"
+    used = jax.devices()[:1] if devices is None else devices
+    first = used[0]
+    kind = f"{first.platform}: {processor() if first.platform == 'cpu' else first.device_kind}"
+    processes = len({each.process_index for each in used})
+    number = f"{len(used)} of " if len(used) > 1 else ""
+    return f"{number}{kind}{f', in {processes} processes' if processes > 1 else ''}"
 
 
 def processor() -> str:

@@ -1,7 +1,7 @@
 """One training run in its directory: resuming, checkpoints, results."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +12,8 @@ from mnist_jax.runs import directory, loading, pipeline, provenance, results
 from mnist_jax.runs.pipeline import RunOutcome, StartState
 
 if TYPE_CHECKING:
+    import jax
+
     from mnist_jax.data.datasets import Dataset
     from mnist_jax.training.records import EpochRecord
     from mnist_jax.training.state import TrainState
@@ -83,11 +85,14 @@ def complete(
     checkpoint_every: int = 1,
     *,
     shown: Watcher,
+    devices: "Sequence[jax.Device] | None" = None,
 ) -> tuple[RunOutcome, dict[str, Any]]:
     """Trains in a locked run directory, and writes all results.
 
+    Of several processes all take part, and the first writes.
+
     Args:
-        folder: the run directory, locked by this process.
+        folder: the run directory, locked by the first process.
         run: its configuration.
         data: its data set.
         versions: package versions, for `config.json` and `metrics.json`.
@@ -96,6 +101,7 @@ def complete(
         checkpoint_every: number of epochs between two checkpoints.
         shown: its `on_epoch` is called with each epoch's record, and training stops if it returns True; its
             `say` is called with what is done after training.
+        devices: the devices that share each batch out; None for JAX's default one.
 
     Returns:
         The outcome, and the content of `metrics.json`.
@@ -104,10 +110,13 @@ def complete(
         DivergenceError: the loss or a parameter became NaN or infinite. The directory holds the last finite
             state.
     """
+    from mnist_jax.parallel.processes import is_main
+
     loading = time.perf_counter() - started
-    outcome = _train(folder, run, data, start, checkpoint_every, versions, shown)
-    metrics = metrics_of(run, outcome, time.perf_counter() - started, versions, loading)
-    write_results(folder, outcome, metrics)
+    outcome = _train(folder, run, data, start, checkpoint_every, versions, shown, devices)
+    metrics = metrics_of(run, outcome, time.perf_counter() - started, versions, loading, devices)
+    if is_main():
+        write_results(folder, outcome, metrics)
     return outcome, metrics
 
 
@@ -119,6 +128,7 @@ def _train(
     checkpoint_every: int,
     versions: dict[str, str],
     shown: Watcher,
+    devices: "Sequence[jax.Device] | None",
 ) -> RunOutcome:
     """Trains with checkpoints, then evaluates, exports and checks parity.
 
@@ -139,7 +149,7 @@ def _train(
         return stop
 
     try:
-        outcome = pipeline.train_and_export(run, data, start, after_epoch, shown.say)
+        outcome = pipeline.train_and_export(run, data, start, after_epoch, shown.say, devices)
         if saved < len(history):  # it stopped early
             save_state(folder, run, outcome.state, history, versions)
         return outcome
@@ -160,10 +170,14 @@ def save_state(
     """Writes the checkpoint, `config.json` and `history.csv`, and removes an earlier state's scores.
 
     The scores are removed only after the new checkpoint is written, so that a full disk loses nothing. If
-    the process is killed in between, `results.read_metrics` detects that they are outdated.
+    the process is killed in between, `results.read_metrics` detects that they are outdated. Of several
+    processes only the first writes.
     """
+    from mnist_jax.parallel.processes import is_main
     from mnist_jax.training import checkpoint
 
+    if not is_main():
+        return
     directory.write_config(folder, run, versions)
     metadata = {"run": directory.to_json(run), "history": [asdict(record) for record in history]}
     checkpoint.save(folder / directory.CHECKPOINT, state, metadata)
@@ -190,6 +204,7 @@ def metrics_of(
     seconds: float,
     versions: dict[str, str],
     loading_seconds: float = 0.0,
+    devices: "Sequence[jax.Device] | None" = None,
 ) -> dict[str, Any]:
     """Returns the content of `metrics.json`."""
     validation = outcome.validation
@@ -211,7 +226,7 @@ def metrics_of(
         "seconds_training": round(sum(record.seconds for record in outcome.history), 3),
         "seconds_scoring": round(outcome.scoring_seconds, 3),
         "seconds_proving": round(outcome.proving_seconds, 3),
-        "device": provenance.device(),
+        "device": provenance.device(devices),
         "versions": versions,
         "onnx": None if outcome.parity is None else finite(outcome.parity._asdict()),
     }

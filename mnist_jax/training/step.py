@@ -76,8 +76,18 @@ def _step(
     state: TrainState,
     batch: Examples,
     view: Callable[[Params], Params],
+    counter: Any = jnp.int32,
 ) -> tuple[TrainState, StepMetrics]:
-    """`train_step` for params that are stored in another layout; `view` converts them for `apply`."""
+    """`train_step`, with more to choose.
+
+    Args:
+        config: as there.
+        hyperparams: as there.
+        state: as there; its params may be stored in another layout.
+        batch: as there.
+        view: converts the params for `apply`.
+        counter: dtype in which correct predictions are counted.
+    """
     if not isinstance(hyperparams, HyperParams):
         raise SpecError(f"hyperparams must be a HyperParams; got {type(hyperparams).__name__}")
 
@@ -106,7 +116,7 @@ def _step(
         smoothing = hyperparams.label_smoothing
         losses = example_losses(config.loss, config.model.output, logits, batch.labels, smoothing)
         predictions = logits.argmax(axis=-1).astype(jnp.int32)
-        correct = (predictions == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=jnp.int32)
+        correct = (predictions == jnp.asarray(batch.labels, jnp.int32)).sum(dtype=counter)
         return losses.mean(), (correct, model_state)
 
     adversarial = None
@@ -128,7 +138,7 @@ def _step(
     params, ema_params, step = optax.apply_updates(state.params, updates), state.ema_params, state.step + 1
     if config.ema_decay is not None and ema_params is not None:
         ema_params = ema_update(config.ema_decay, ema_params, params, step)
-    metrics = StepMetrics(loss, correct, jnp.int32(batch.labels.shape[0]))
+    metrics = StepMetrics(loss, correct.astype(jnp.int32), jnp.int32(batch.labels.shape[0]))
     return TrainState(params, opt_state, step, state.key, ema_params, model_state, state.memories), metrics
 
 
@@ -188,9 +198,12 @@ def train_epoch(
     ours = isinstance(config.optimizer, Optimizer) and not isinstance(config.model, FlaxModel)
     view = _transpose if ours and config.dtype == "float32" else _identity
 
+    # Devices add up gradients, loss and count in one all-reduce if all are float32, which counts to 2**24.
+    counter = jnp.int32 if batch_sharding is None else jnp.float32
+
     def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
         rows = split_rows(rows, batch_sharding)
-        return _step(config, hyperparams, state, Examples(images[rows], labels[rows]), view)
+        return _step(config, hyperparams, state, Examples(images[rows], labels[rows]), view, counter)
 
     full = order[: count - rest].reshape(steps, config.batch_size)
     state, metrics = jax.lax.scan(body, view(state), full)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.trees import largest_difference
 
 from mnist_jax.config.functions import Function
 from mnist_jax.config.networks import MLP
@@ -27,10 +28,6 @@ SPEC = MLP((8,))
 
 def own_adam(learning_rate: Any) -> optax.GradientTransformation:
     return optax.adam(learning_rate, eps=1e-7)
-
-
-def largest_difference(a: Any, b: Any) -> float:
-    return max(float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
 def test_text_is_taken_as_on_the_command_line() -> None:

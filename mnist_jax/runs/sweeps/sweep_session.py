@@ -16,6 +16,8 @@ from mnist_jax.runs import directory, loading
 from mnist_jax.runs.sweeps.sweep_results import FORMAT, SWEEP, rows_from_json
 
 if TYPE_CHECKING:
+    import jax
+
     from mnist_jax.data.datasets import Dataset
     from mnist_jax.training.records import EpochRecord
 
@@ -27,18 +29,22 @@ def complete(
     seeds: int,
     data: "Dataset",
     started: float,
+    devices: "Sequence[jax.Device] | None" = None,
     *,
     print_status: Callable[[str], None],
 ) -> dict[str, Any]:
     """Trains a sweep's missing rows; writes `sweep.json` before the first and after each group of rows.
 
+    Of several processes all take part, and the first reads and writes.
+
     Args:
-        folder: the sweep's directory, locked by this process.
+        folder: the sweep's directory, locked by the first process.
         run: the configuration that all runs share.
         combinations: one row each.
         seeds: number of runs per row: seeds 0 to `seeds - 1`.
         data: the data set, with a validation set.
         started: `time.perf_counter()` at the start of the command.
+        devices: the devices that share the runs out; None for JAX's default one.
         print_status: called with progress messages.
 
     Returns:
@@ -48,6 +54,8 @@ def complete(
         SpecError: a run of every row diverged.
         RunError: the file belongs to another sweep, or is damaged.
     """
+    from mnist_jax.parallel.processes import is_main, on_main
+
     settings = directory.to_json(run)
     del settings["hyperparams"], settings["seed"]
     grid = {
@@ -55,18 +63,19 @@ def complete(
         for name in HyperParams._fields
     }
     request = {**settings, "seeds": seeds, **grid}
-    rows, before = _saved_rows(folder, request, combinations)
+    rows, before = on_main(lambda: _saved_rows(folder, request, combinations))
     content: dict[str, Any] = {"format": FORMAT, "request": request, "seeds": seeds}
 
     def save(best: int | None = None) -> None:
         seconds = round(before + time.perf_counter() - started, 3)
         content.update({"seconds": seconds, "best": best, "rows": rows})
-        write_atomic(folder / SWEEP, (json.dumps(content, indent=2) + "\n").encode())
+        if is_main():
+            write_atomic(folder / SWEEP, (json.dumps(content, indent=2) + "\n").encode())
 
     try:
         if len(rows) < len(combinations):
             save()
-        for group in _train(run.config, combinations, seeds, data, len(rows), print_status):
+        for group in _train(run.config, combinations, seeds, data, len(rows), devices, print_status):
             rows += group
             save()
         finite = [index for index, row in enumerate(rows) if row["mean"] is not None]
@@ -76,7 +85,7 @@ def complete(
             raise SpecError(f"some run must stay finite; all diverged, at learning rates up to {largest:g}")
         save(max(finite, key=lambda index: rows[index]["mean"]))
     except BaseException:
-        if not rows:
+        if not rows and is_main():
             (folder / SWEEP).unlink(missing_ok=True)
         raise
     return content
@@ -121,6 +130,7 @@ def _train(
     seeds: int,
     data: "Dataset",
     done: int,
+    devices: "Sequence[jax.Device] | None",
     print_status: Callable[[str], None],
 ) -> Iterator[list[dict[str, Any]]]:
     """Trains the rows after the first `done`, and yields them group by group.
@@ -134,10 +144,11 @@ def _train(
     print_status(f"{count} runs of {config.model}, epochs each: {config.epochs}")
     if done:
         print_status(f"{done * seeds} of them are already done")
-    group_size = max(1, default_group_size(config) // seeds)
+    number = 1 if devices is None else len(devices)
+    group_size = max(1, default_group_size(config) * number // seeds)
     for first in range(done, len(combinations), group_size):
         group = combinations[first : first + group_size]
-        yield _train_together(config, group, seeds, data, first * seeds, count, print_status)
+        yield _train_together(config, group, seeds, data, first * seeds, count, devices, print_status)
 
 
 def _train_together(
@@ -147,6 +158,7 @@ def _train_together(
     data: "Dataset",
     before: int,
     count: int,
+    devices: "Sequence[jax.Device] | None",
     print_status: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Trains some combinations' rows together; `before` runs of `count` precede them."""
@@ -164,8 +176,9 @@ def _train_together(
         scores = f"{percent(min(accuracies))} to {percent(max(accuracies))}"
         print_status(f"{indices}, epoch {records[0].epoch}/{config.epochs}: validation {scores}")
 
-    groups = math.ceil(len(keys) / default_group_size(config))
-    group_size = math.ceil(len(keys) / groups)  # equal groups need the least padding
+    of_device = math.ceil(len(keys) / (1 if devices is None else len(devices)))
+    groups = math.ceil(of_device / default_group_size(config))
+    group_size = math.ceil(of_device / groups)  # equal groups need the least padding
     result = fit_many(
         config,
         data.train,
@@ -174,6 +187,7 @@ def _train_together(
         hyperparams=hyperparams,
         group_size=group_size,
         callback=after_epoch,
+        devices=devices,
     )
     last = [history[-1] for history in result.histories]
     rows = []
