@@ -22,7 +22,9 @@ from mnist_jax.runs.locking import default_run_dir
 
 COMMANDS = ("train", "sweep")
 OURS = ("--coordinator", "--process-id", "--distributed")
+SPOKEN = (1, 2, 130)  # exit codes of a process that has said why it ends
 POLL_S = 0.05
+HEARTBEAT_S = 100  # as JAX's default
 GRACE_S = 10  # for the others after one has ended with a message of its own: they hear of it and end, too
 
 
@@ -55,13 +57,15 @@ def launch(
     views = [Thread(target=_show, args=(child, index)) for index, child in enumerate(children)]
     for view in views:
         view.start()
-    failed = _wait(children)
+    heartbeat_s = _value(arguments, "--heartbeat-timeout") or str(HEARTBEAT_S)
+    failed = _wait(children, float(heartbeat_s) if heartbeat_s.isdecimal() else HEARTBEAT_S)
     for child in children:
         child.wait()
     for view in views:
         view.join()
     if failed is not None:
-        _report(failed, children, command)
+        index, how = failed
+        _report(how, index, children, command)
 
 
 def _with_out(arguments: list[str]) -> list[str]:
@@ -122,23 +126,38 @@ def _is_of_jax(line: str) -> bool:
     return logged or start.startswith(("[Gloo]", "@ ", "***", "PC:", "#", "Fatal Python", "Current thread"))
 
 
-def _wait(children: Sequence["subprocess.Popen[str]"]) -> int | None:
-    """Waits until all are done, or one fails, whose index is returned; then the others are ended."""
+def _wait(children: Sequence["subprocess.Popen[str]"], heartbeat_s: float) -> tuple[int, str] | None:
+    """Waits until all are done, or one fails; then the others are ended.
+
+    Args:
+        children: the processes.
+        heartbeat_s: how long one may be stopped, in seconds.
+
+    Returns:
+        The process that failed, and what became of it; empty where it said so itself. None for none.
+    """
+    stopped: dict[int, float] = {}  # since when
     while True:
         codes = [child.poll() for child in children]
         if all(code == 0 for code in codes):
             return None
-        bad = [index for index, code in enumerate(codes) if code not in (None, 0)]
-        if bad:
+        still = [index for index, child in enumerate(children) if codes[index] is None and _is_stopped(child)]
+        stopped = {index: stopped.get(index, time.monotonic()) for index in still}
+        ended = [index for index, code in enumerate(codes) if code not in (None, 0)]
+        if ended or any(since + heartbeat_s < time.monotonic() for since in stopped.values()):
             break
         time.sleep(POLL_S)
-    stopped = [index for index, child in enumerate(children) if codes[index] is None and _is_stopped(child)]
-    failed = (stopped or bad)[0]
-    deadline = time.monotonic() + (GRACE_S if codes[bad[0]] in (1, 2, 130) else 0)
+    failed = next(iter(stopped), ended[0] if ended else 0)
+    spoken = failed not in stopped and codes[failed] in SPOKEN
+    deadline = time.monotonic() + (GRACE_S if spoken else 0)
     while any(child.poll() is None for child in children) and time.monotonic() < deadline:
         time.sleep(POLL_S)
     _send([child for child in children if child.poll() is None], signal.SIGKILL)
-    return failed
+    if failed in stopped:
+        return failed, "stopped answering"
+    code = codes[failed] or 0
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return failed, "" if spoken else how
 
 
 def _is_stopped(child: "subprocess.Popen[str]") -> bool:
@@ -149,23 +168,17 @@ def _is_stopped(child: "subprocess.Popen[str]") -> bool:
     return False
 
 
-def _report(failed: int, children: Sequence["subprocess.Popen[str]"], command: list[str]) -> None:
+def _report(how: str, failed: int, children: Sequence["subprocess.Popen[str]"], command: list[str]) -> None:
     """Ends as the process that failed; says how to go on if it had no message of its own.
 
     Raises:
         typer.Exit: always.
     """
-    code = children[failed].returncode
-    if code in (1, 2, 130):
-        raise typer.Exit(code)
-    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    if not how:
+        raise typer.Exit(children[failed].returncode)
     folder = _value(command, "--resume") or _value(command, "--out") or ""
-    again = shlex.join(
-        ["mnist-jax", "launch", "--processes", str(len(children)), "train", "--resume", folder]
-    )
+    again = f"mnist-jax launch --processes {len(children)} train --resume {shlex.quote(folder)}"
     if command[0] == "sweep":
         again = f"the same command with --out {shlex.quote(folder)}"
-    console.print_error(
-        f"process {failed} of {len(children)} was {how}; go on from the last checkpoint: {again}"
-    )
+    console.print_error(f"process {failed} of {len(children)} {how}; go on from the last checkpoint: {again}")
     raise typer.Exit(1)
