@@ -1,5 +1,6 @@
 """`mnist-jax tune`."""
 
+import functools
 import shlex
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from mnist_jax.cli import console, network, options, progress
 from mnist_jax.cli.datasets import for_classes, load_new, new_run, source_from
 from mnist_jax.cli.tune_space import Space
 from mnist_jax.cli.tune_study import STUDY, count_finished, open_study
+from mnist_jax.cli.tune_workers import check_storage, claims_the_best, open_shared, work
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import DivergenceError, RunError
 from mnist_jax.runs import directory, locking, provenance, session
@@ -54,6 +56,14 @@ def tune(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="A new directory, or that of an earlier search, to resume it.")
     ] = Path("runs/tuned"),
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.journal|URL",
+            help="Share the search with other workers, by a file or a database: postgresql://user@host/name.",
+            show_default=False,
+        ),
+    ] = None,
     platform: options.Platform = None,
     as_json: options.Json = False,
 ) -> None:
@@ -64,7 +74,7 @@ def tune(
     The search uses Optuna, which the extra `tune` installs. From the fifth trial on, trials below the median
     are pruned after an epoch. Each trial is saved to DIR/study.db, and the same command resumes the search.
     The network with the best validation accuracy is trained again into DIR/run; only that one sees the test
-    set.
+    set. With --storage, the same command on any number of machines works on one search.
 
     Example: mnist-jax tune --trials 30 --epochs 10 --out runs/tuned
     """
@@ -76,8 +86,9 @@ def tune(
     source = source_from(
         data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
     )
-    resumed = (out / STUDY).exists()
-    if not resumed:
+    if storage is not None:
+        check_storage(storage)
+    elif not (out / STUDY).exists():
         locking.check_new(out)
     if (out / RUN / directory.CONFIG).exists():
         raise RunError(
@@ -102,16 +113,25 @@ def tune(
         "prng_impl": default_prng_impl(),
         "network": space.described(),
     }
-    with (
-        locking.reopen_run_dir(out) if resumed else locking.create_dir(out),
-        open_study(out, settings) as study,
-    ):
-        study.optimize(
-            lambda trial: _objective(trial, space, loaded, epochs, seed),
-            n_trials=max(0, trials - count_finished(study)),
-            callbacks=[lambda _, trial: _print_trial(trial, space, epochs)],
-        )
-        best, count = study.best_trial, count_finished(study)
+    objective = functools.partial(_objective, space=space, data=loaded, epochs=epochs, seed=seed)
+    callbacks = [lambda _, trial: _print_trial(trial, space, epochs)]
+    if storage is None:
+        resumed = (out / STUDY).exists()
+        with (
+            locking.reopen_run_dir(out) if resumed else locking.create_dir(out),
+            open_study(out, settings) as study,
+        ):
+            missing = max(0, trials - count_finished(study))
+            study.optimize(objective, n_trials=missing, callbacks=callbacks)
+            best, count = study.best_trial, count_finished(study)
+    else:
+        with open_shared(storage, settings) as study:
+            work(study, trials, objective, seed, callbacks)
+            best, count = study.best_trial, count_finished(study)
+            is_mine = claims_the_best(study, trials)
+        if not is_mine:
+            _leave_the_rest(count, trials, as_json)
+            return
     started = time.perf_counter()
     config, hyperparams = space.suggest(best, epochs)
     run = new_run("tuned", config, hyperparams, seed, loaded, source, validation_fraction)
@@ -124,6 +144,13 @@ def tune(
     else:
         console.print_run(out / RUN, metrics)
     console.report_status(out / RUN, run, outcome)
+
+
+def _leave_the_rest(count: int, trials: int, as_json: bool) -> None:
+    """Says that another worker ends the search."""
+    console.print_status(f"{count} of {trials} trials are done; another worker trains the best network")
+    if as_json:
+        console.print_json({"run": None, "search": {"trials": count}})
 
 
 def _objective(trial: "optuna.Trial", space: Space, data: "Dataset", epochs: int, seed: int) -> float:

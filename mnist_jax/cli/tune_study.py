@@ -42,18 +42,11 @@ def open_study(out: Path, settings: dict[str, Any]) -> "Iterator[optuna.Study]":
             study_name=NAME,
             direction="maximize",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+            pruner=make_pruner(),
         )
         # A resumed search needs another seed, or it would repeat its first suggestions.
         study.sampler = optuna.samplers.TPESampler(seed=(settings["seed"] + len(study.trials)) % 2**32)
-        for name, value in settings.items():
-            if (saved := study.user_attrs.get(name, value)) != value:
-                other = f"on another {settings['dataset']}, sha256" if name == "data" else f"with {name}"
-                raise RunError(
-                    f"{out} has a search {other} {saved!r}; got {value!r}; choose another directory"
-                )
-        for name in settings.keys() - study.user_attrs.keys():  # not saved by older versions
-            study.set_user_attr(name, settings[name])
+        check_settings(study, settings, f"{out}")
         yield study
     except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         if (reason := _disk_error(error)) is not None:
@@ -65,6 +58,27 @@ def open_study(out: Path, settings: dict[str, Any]) -> "Iterator[optuna.Study]":
         if storage is not None:
             storage.remove_session()
             storage.engine.dispose()
+
+
+def make_pruner() -> "optuna.pruners.BasePruner":
+    """Returns what stops trials below the median, from the fifth on, after an epoch."""
+    import optuna
+
+    return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+
+
+def check_settings(study: "optuna.Study", settings: dict[str, Any], place: str) -> None:
+    """Checks that a search was started with these settings, and saves those that it does not have.
+
+    Raises:
+        RunError: it has others; the message names the place where it is.
+    """
+    for name, value in settings.items():
+        if (saved := study.user_attrs.get(name, value)) != value:
+            other = f"on another {settings['dataset']}, sha256" if name == "data" else f"with {name}"
+            raise RunError(f"{place} has a search {other} {saved!r}; got {value!r}; choose another place")
+    for name in settings.keys() - study.user_attrs.keys():  # a new search, or of an older version
+        study.set_user_attr(name, settings[name])
 
 
 def _tables(path: Path) -> set[str]:
