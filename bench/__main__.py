@@ -5,6 +5,7 @@ import sys
 import typer
 
 from bench import (
+    compare,
     conformance,
     frameworks,
     freehand,
@@ -32,6 +33,7 @@ app.command()(freehand.freehand)
 app.command()(photographs.photographs)
 app.command()(test_error.test_error)
 app.command()(conformance.conformance)
+app.command()(compare.compare)
 
 if __name__ == "__main__":
     configure_process()

@@ -13,6 +13,7 @@ from mnist_jax._utils.text import markdown_table
 from mnist_jax.runs import provenance
 
 SCHEMA = 1
+BUSY = 0.25  # of a load of 1 per core: a machine that does something else
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,7 +24,7 @@ def new(bench: str, clock: str) -> dict[str, Any]:
         bench: the name of the benchmark.
         clock: what is timed, in words, for the caption of the table.
     """
-    return {
+    result: dict[str, Any] = {
         "schema": SCHEMA,
         "bench": bench,
         "clock": clock,
@@ -35,6 +36,19 @@ def new(bench: str, clock: str) -> dict[str, Any]:
         "commit": _commit(),
         "rows": [],
     }
+    warn_if_busy(result)
+    return result
+
+
+def status(message: str) -> None:
+    """Prints what is done, on stderr."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def warn_if_busy(result: dict[str, Any]) -> None:
+    """Says that the machine does something else, if it does."""
+    if result["load"] is not None and result["load"] > BUSY * (os.cpu_count() or 1):
+        status(f"WARNING: the machine is busy, with a load of {result['load']}: times will say little")
 
 
 def finish(
@@ -74,7 +88,8 @@ def finish(
 def caption(result: dict[str, Any]) -> str:
     """The caption of the table: what was timed, the date, the device and the versions."""
     packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return f"{result['clock']} {result['date']}, {result['device']}; {packages}."
+    load = "" if result.get("load") is None else f", load {result['load']} at the start"
+    return f"{result['clock']} {result['date']}, {result['device']}{load}; {packages}."
 
 
 def _markdown(result: dict[str, Any], columns: Sequence[tuple[str, Callable[[dict[str, Any]], str]]]) -> str:

@@ -14,17 +14,19 @@ class Timing(NamedTuple):
         low: the fastest run, in seconds.
         high: the slowest run, in seconds.
         runs: the number of runs.
+        samples: the seconds of each.
     """
 
     median: float
     low: float
     high: float
     runs: int
+    samples: list[float]
 
 
 def summarize(seconds: list[float]) -> Timing:
     """Summarizes the seconds of several runs."""
-    return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
+    return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds), seconds)
 
 
 def timed(run: Callable[[], Any]) -> float:
@@ -36,20 +38,29 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
-    """Times functions in alternation, so that changes in the machine's load affect all of them.
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]], repeats: int, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Timing]:
+    """Times functions in turns, so that changes in the machine's load affect all of them.
+
+    Ctrl-C ends it; the result is then what has been measured.
 
     Args:
         runs: the functions by name. Each runs once before, as a warm-up.
         repeats: how many times to time each.
+        say: called with what is done.
     """
-    for run in runs.values():
-        timed(run)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            seconds[name].append(timed(run))
-    return {name: summarize(values) for name, values in seconds.items()}
+    try:
+        for turn in range(repeats + 1):
+            say(f"turn {turn} of {repeats}" if turn else "warm-up")
+            for name, run in runs.items():
+                time_of_run = timed(run)
+                if turn:
+                    seconds[name].append(time_of_run)
+    except KeyboardInterrupt:
+        say("interrupted; what was measured is kept")
+    return {name: summarize(values) for name, values in seconds.items() if values}
 
 
 def per_call(run: Callable[[], Any], min_seconds: float = 0.02) -> float:

@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:  # installed without dependencies, for `mni
 
 from mnist_jax._utils.process_setup import configure_process, environment_hint
 from mnist_jax.cli import (
+    bench,
     compare,
     ensemble,
     evaluate,
@@ -81,7 +82,9 @@ for _command in (
     reproduce.reproduce,
 ):
     app.command()(_command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch.launch)
+# These two hand their arguments on.
+app.command(context_settings={"ignore_unknown_options": True})(launch.launch)
+app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(bench.bench)
 
 
 def _without_far_fetched(error: typer.TyperException) -> str:

@@ -84,7 +84,7 @@ def fit(
             Training stops if one returns True. `mnist_jax.callbacks` has some.
         devices: a list such as `jax.devices()`, or a mesh, over which each batch is shared out, of several
             processes too; None for JAX's default device. The result is that of one device, but for rounding.
-        verbose: whether to print a line for each epoch.
+        verbose: whether to print a line for each epoch; of several processes the first does.
 
     Returns:
         The last state, the history of the epochs trained by this call, the compile time, and the loss of
@@ -156,7 +156,7 @@ def fit(
         losses.append(np.asarray(steps.loss))
         state, stop = after_epoch(callbacks, record, state._replace(memories=memories))
         stop = any_process(stop, mesh)
-        if verbose:
+        if verbose and jax.process_index() == 0:
             print(f"epoch {epoch}/{config.epochs}: {describe(record)}, {seconds:.2f} s")  # noqa: T201
         if stop:
             break
