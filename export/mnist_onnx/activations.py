@@ -43,17 +43,20 @@ def activate(graph: Graph, activation: str, value: str) -> str:
 
 
 def _gelu_gate(graph: Graph, value: str) -> str:
-    """JAX's tanh form, since opset 17 has no Gelu: (1 + tanh(u)) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3).
+    """JAX's tanh form, since opset 17 has no Gelu: (1 + tanh(x (c + 0.044715 c x^2))) / 2, c = sqrt(2 / pi).
 
-    It is written as the equal sigmoid(2u), because OpenCV recognizes the tanh form, and crashes.
+    With x factored out, because OpenCV recognizes the usual c (x + 0.044715 x^3), and crashes.
     """
+    slope = np.sqrt(2 / np.pi)
     square = graph.node("Mul", [value, value], f"{value}.square")
-    cube = graph.node("Mul", [square, value], f"{value}.cube")
-    small = graph.node("Mul", [cube, graph.constant(f"{value}.cubic", 0.044715)], f"{value}.small")
-    total = graph.node("Add", [value, small], f"{value}.sum")
-    slope = graph.constant(f"{value}.slope", 2 * np.sqrt(2 / np.pi))
-    inner = graph.node("Mul", [total, slope], f"{value}.inner")
-    return graph.node("Sigmoid", [inner], f"{value}.share")
+    steeper = graph.node(
+        "Mul", [square, graph.constant(f"{value}.cubic", 0.044715 * slope)], f"{value}.steeper"
+    )
+    total = graph.node("Add", [steeper, graph.constant(f"{value}.slope", slope)], f"{value}.sum")
+    inner = graph.node("Mul", [value, total], f"{value}.inner")
+    squashed = graph.node("Tanh", [inner], f"{value}.tanh")
+    raised = graph.node("Add", [squashed, graph.constant(f"{value}.one", 1)], f"{value}.raised")
+    return graph.node("Mul", [raised, graph.constant(f"{value}.half", 0.5)], f"{value}.share")
 
 
 def _exact_gelu_gate(graph: Graph, value: str) -> str:

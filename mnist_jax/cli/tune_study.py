@@ -46,7 +46,7 @@ def open_study(out: Path, settings: dict[str, Any]) -> "Iterator[optuna.Study]":
         )
         # A resumed search needs another seed, or it would repeat its first suggestions.
         study.sampler = optuna.samplers.TPESampler(seed=(settings["seed"] + len(study.trials)) % 2**32)
-        check_settings(study, settings, f"{out}")
+        check_settings(study, settings, str(out), "directory")
         yield study
     except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         if (reason := _disk_error(error)) is not None:
@@ -67,16 +67,16 @@ def make_pruner() -> "optuna.pruners.BasePruner":
     return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
 
 
-def check_settings(study: "optuna.Study", settings: dict[str, Any], place: str) -> None:
+def check_settings(study: "optuna.Study", settings: dict[str, Any], place: str, kind: str) -> None:
     """Checks that a search was started with these settings, and saves those that it does not have.
 
     Raises:
-        RunError: it has others; the message names the place where it is.
+        RunError: it has others; the message names the place where it is, and what kind it is.
     """
     for name, value in settings.items():
         if (saved := study.user_attrs.get(name, value)) != value:
             other = f"on another {settings['dataset']}, sha256" if name == "data" else f"with {name}"
-            raise RunError(f"{place} has a search {other} {saved!r}; got {value!r}; choose another place")
+            raise RunError(f"{place} has a search {other} {saved!r}; got {value!r}; choose another {kind}")
     for name in settings.keys() - study.user_attrs.keys():  # a new search, or of an older version
         study.set_user_attr(name, settings[name])
 

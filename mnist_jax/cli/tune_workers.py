@@ -52,7 +52,7 @@ def open_shared(storage: str, settings: dict[str, Any]) -> "Iterator[optuna.Stud
             load_if_exists=True,
             pruner=make_pruner(),
         )
-        check_settings(study, settings, _shown(storage))
+        check_settings(study, settings, _shown(storage), "storage")
         yield study
     except (OSError, ValueError, KeyError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         reason = " ".join(str(error).split())[:200]

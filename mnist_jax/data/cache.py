@@ -7,8 +7,8 @@ the decompressed file to that checksum. A file that does not match its stamp is 
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +73,7 @@ def _fetch(name: str, missing: list[File], folder: Path | None, cache: Path) -> 
     advice = f"put {names} into a folder and pass it as --data-dir (data_dir=) or MNIST_JAX_DATA_DIR"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(cache / ".lock"):  # the first of several processes fetches for all
+        with _locked(cache):  # the first of several processes fetches for all
             if missing := [file for file in missing if _from_cache(file, cache) is None]:
                 fetch(SOURCES[name], missing, cache)
     except DatasetUnavailableError as error:
@@ -82,6 +82,18 @@ def _fetch(name: str, missing: list[File], folder: Path | None, cache: Path) -> 
         raise DatasetUnavailableError(
             f"{name} cannot be downloaded into {cache}: {error.strerror}; {advice}"
         ) from None
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """Waits for other processes that fetch into a folder; leaves no file."""
+    lock = cache / ".lock"
+    with filelock.FileLock(lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows cannot remove an open file
+                lock.unlink()
 
 
 def _from_cache(file: File, cache: Path) -> Raw | None:

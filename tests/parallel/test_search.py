@@ -66,7 +66,7 @@ def test_a_trial_of_a_dead_worker_is_made_up_for(tmp_path: Path, capsys: pytest.
     assert (tmp_path / "one" / "run" / "metrics.json").exists()
     assert finished(journal) == 3
     assert main([*command, "--epochs", "2", "--out", str(tmp_path / "two")]) == 2
-    assert "has a search with epochs 1; got 2; choose another place" in capsys.readouterr().err
+    assert "has a search with epochs 1; got 2; choose another storage" in capsys.readouterr().err
 
 
 @pytest.fixture

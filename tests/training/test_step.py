@@ -149,10 +149,10 @@ def test_every_epoch_shuffles_anew_and_uses_every_example_once(
     step = training._step
 
     def spy(
-        config: Config, hyperparams: HyperParams, state: TrainState, batch: Examples, view: object
+        config: Config, hyperparams: HyperParams, state: TrainState, batch: Examples, *rest: object
     ) -> object:
         jax.debug.callback(lambda labels: seen.append(np.asarray(labels)), batch.labels, ordered=True)
-        return step(config, hyperparams, state, batch, view)
+        return step(config, hyperparams, state, batch, *rest)
 
     monkeypatch.setattr(training, "_step", spy)
     numbered = Examples(examples.images, np.arange(200, dtype=np.int32) % 10)
