@@ -104,7 +104,7 @@ def test_commands_train_the_networks_that_they_are_given(tmp_path: Path) -> None
 def test_a_search_tries_convolutional_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("optuna", reason="Optuna: the extra `tune`")
     out = tmp_path / "tuned"
-    arguments = ["tune", "--dataset", "digits", "--epochs", "1", "--trials", "2", "--out", str(out)]
+    arguments = ["tune", "--dataset", "digits", "--epochs", "1", "--trials", "1", "--out", str(out)]
     assert main([*arguments, "--network", "cnn", "--kernel", "3", "--activation", "elu", "--json"]) == 0
     network = directory.read(out / "run").config.model
     assert isinstance(network, CNN)
