@@ -20,7 +20,8 @@ from mnist_jax._utils.process_setup import configure_process
 from mnist_jax.errors import MnistJaxError
 
 app = typer.Typer(
-    help="Measure training and inference on this machine. Each benchmark ends with one line of JSON.",
+    help="Measure training and inference on this machine. Each benchmark ends with one line of JSON.\n\n"
+    "Example: mnist-jax bench throughput --preset mlp-100 --batch-size 32",
     add_completion=False,
     no_args_is_help=True,
 )
