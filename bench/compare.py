@@ -115,10 +115,7 @@ def interval(a: dict[str, Any], b: dict[str, Any]) -> tuple[float, float]:
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
     """Yields in what two results differ beside their figures: device, versions, commit, load, settings."""
-    for name in sorted((set(a) | set(b)) - {"rows", "clock", "versions", "schema"}):
-        if a.get(name) != b.get(name):
-            yield f"{name}: {a.get(name)} and {b.get(name)}"
-    versions = a.get("versions", {}), b.get("versions", {})
-    for name in sorted(set(versions[0]) | set(versions[1])):
-        if versions[0].get(name) != versions[1].get(name):
-            yield f"{name}: {versions[0].get(name)} and {versions[1].get(name)}"
+    for ours, theirs in ((a, b), (a.get("versions", {}), b.get("versions", {}))):
+        for name in sorted((set(ours) | set(theirs)) - {"rows", "clock", "versions", "schema"}):
+            if ours.get(name) != theirs.get(name):
+                yield f"{name}: {ours.get(name)} and {theirs.get(name)}"

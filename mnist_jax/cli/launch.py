@@ -72,7 +72,7 @@ def _with_out(arguments: list[str]) -> list[str]:
     """The arguments with a run directory of launch's choice, so that it can say how to go on."""
     if any(word.partition("=")[0] in ("--out", "--resume") for word in arguments):
         return arguments
-    return [*arguments, "--out", str(default_run_dir(f"{_value(arguments, '--preset') or DEFAULT_PRESET}"))]
+    return [*arguments, "--out", str(default_run_dir(_value(arguments, "--preset") or DEFAULT_PRESET))]
 
 
 def _value(arguments: Sequence[str], option: str) -> str | None:

@@ -114,8 +114,8 @@ class Group:
             return
         from mnist_jax.parallel import processes
 
-        of_main = processes.on_main(lambda: directory.to_json(run))
         own = directory.to_json(run)
+        of_main = processes.on_main(lambda: own)
 
         def compare() -> None:
             if odd := [name for name in sorted({*own, *of_main}) if own.get(name) != of_main.get(name)]:

@@ -4,7 +4,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -26,9 +26,6 @@ from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import MONITORS
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.runs import directory, locking, pipeline, provenance, session
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(

@@ -86,9 +86,10 @@ def tune(
     source = source_from(
         data, test_data, test_fraction, classes, invert=invert, resize=resize, transposed=transposed
     )
+    resumed = (out / STUDY).exists()
     if storage is not None:
         check_storage(storage)
-    elif not (out / STUDY).exists():
+    elif not resumed:
         locking.check_new(out)
     if (out / RUN / directory.CONFIG).exists():
         raise RunError(
@@ -116,7 +117,6 @@ def tune(
     objective = functools.partial(_objective, space=space, data=loaded, epochs=epochs, seed=seed)
     callbacks = [lambda _, trial: _print_trial(trial, space, epochs)]
     if storage is None:
-        resumed = (out / STUDY).exists()
         with (
             locking.reopen_run_dir(out) if resumed else locking.create_dir(out),
             open_study(out, settings) as study,

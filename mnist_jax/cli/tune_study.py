@@ -37,13 +37,7 @@ def open_study(out: Path, settings: dict[str, Any]) -> "Iterator[optuna.Study]":
         elif "studies" not in tables:
             raise RunError(f"{out / STUDY} must be a search written by tune; it is another database")
         storage = optuna.storages.RDBStorage(f"sqlite:///{(out / STUDY).resolve()}")
-        study = optuna.create_study(
-            storage=storage,
-            study_name=NAME,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=make_pruner(),
-        )
+        study = load_study(storage)
         # A resumed search needs another seed, or it would repeat its first suggestions.
         study.sampler = optuna.samplers.TPESampler(seed=(settings["seed"] + len(study.trials)) % 2**32)
         check_settings(study, settings, str(out), "directory")
@@ -60,11 +54,20 @@ def open_study(out: Path, settings: dict[str, Any]) -> "Iterator[optuna.Study]":
             storage.engine.dispose()
 
 
-def make_pruner() -> "optuna.pruners.BasePruner":
-    """Returns what stops trials below the median, from the fifth on, after an epoch."""
+def load_study(storage: "optuna.storages.BaseStorage") -> "optuna.Study":
+    """Returns the search in a storage, or a new one.
+
+    It stops trials below the median, from the fifth on, after an epoch.
+    """
     import optuna
 
-    return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+    return optuna.create_study(
+        storage=storage,
+        study_name=NAME,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+    )
 
 
 def check_settings(study: "optuna.Study", settings: dict[str, Any], place: str, kind: str) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_jax.cli.tune_study import NAME, check_settings, count_finished, make_pruner
+from mnist_jax.cli.tune_study import check_settings, count_finished, load_study
 from mnist_jax.errors import NotInstalledError, RunError, SpecError
 
 if TYPE_CHECKING:
@@ -45,13 +45,7 @@ def open_shared(storage: str, settings: dict[str, Any]) -> "Iterator[optuna.Stud
     backend = None
     try:
         backend = _backend(storage)
-        study = optuna.create_study(
-            storage=backend,
-            study_name=NAME,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=make_pruner(),
-        )
+        study = load_study(backend)
         check_settings(study, settings, _shown(storage), "storage")
         yield study
     except (OSError, ValueError, KeyError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:

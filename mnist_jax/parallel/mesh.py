@@ -1,6 +1,6 @@
 """Devices that share the work of one program, as a mesh of one axis."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ def as_mesh(devices: Devices | None) -> Mesh | None:
     """Return devices as a mesh of one axis; None stays None, JAX's default device.
 
     Raises:
-        SpecError: if there is none, one is there twice, they are of several platforms, or it is no device.
+        SpecError: if there is none, one is there twice, or it is no device.
     """
     if devices is None:
         return None
@@ -69,11 +69,19 @@ def _place(leaf: Any, sharding: NamedSharding) -> Any:
         return leaf
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _place(jax.random.key_data(leaf), sharding)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    values = np.asarray(leaf)
+    return by_key_data(lambda leaf: _place_values(np.asarray(leaf), sharding), leaf)
+
+
+def _place_values(values: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+
+def by_key_data(function: Callable[[Any], jax.Array], leaf: Any) -> jax.Array:
+    """Apply a function of arrays to an array; of typed keys, to their data, which NumPy can hold."""
+    if not (isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)):
+        return function(leaf)
+    data = function(jax.random.key_data(leaf))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
 
 
 def split_rows(rows: Array, sharding: NamedSharding | None) -> Array:

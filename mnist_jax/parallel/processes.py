@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax.errors import MnistJaxError, PeerError
+from mnist_jax.parallel.mesh import by_key_data
 
 
 def is_main() -> bool:
@@ -26,7 +29,7 @@ def on_main[Value](read: Callable[[], Value]) -> Value:
     shared: Value
     value: Any = together(read if is_main() else lambda: None)
     content = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    length = int(_broadcast(np.asarray(len(content))))
+    length = int(_broadcast(len(content)))
     padded = content if is_main() else np.zeros(length, np.uint8)
     shared = json.loads(bytes(_broadcast(padded)))
     return shared
@@ -60,21 +63,14 @@ def state_of_main[Tree](state: Tree) -> Tree:
     """The arrays of the first process, in all of them; those of the others give shapes and dtypes alone."""
     if jax.process_count() == 1:
         return state
-    copied: Tree = jax.tree.map(_broadcast_leaf, state)
+    copied: Tree = jax.tree.map(partial(by_key_data, lambda leaf: jnp.asarray(_broadcast(leaf))), state)
     return copied
 
 
-def _broadcast_leaf(leaf: Any) -> Any:
-    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = jax.numpy.asarray(_broadcast(np.asarray(jax.random.key_data(leaf))))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return _broadcast(np.asarray(leaf))
-
-
-def _broadcast(array: np.ndarray) -> np.ndarray:
+def _broadcast(array: Any) -> np.ndarray:
     from jax.experimental import multihost_utils
 
-    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(array)))
 
 
 def local[Tree](tree: Tree) -> Tree:
@@ -83,10 +79,7 @@ def local[Tree](tree: Tree) -> Tree:
     return copied
 
 
-def _local_leaf(leaf: Any) -> Any:
+def _local_leaf(leaf: jax.Array) -> jax.Array:
     if leaf.is_fully_addressable:
         return leaf
-    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = jax.numpy.asarray(np.asarray(jax.random.key_data(leaf)))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return jax.numpy.asarray(np.asarray(leaf))
+    return by_key_data(lambda leaf: jnp.asarray(np.asarray(leaf)), leaf)

@@ -1,9 +1,8 @@
 """A whole training run: the Python loop around `train_epoch` that compiles, times, validates and records."""
 
-import functools
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -118,11 +117,9 @@ def fit(
     state, done = _start(config, key, state, params, callbacks, len(train))
     state = replicate(state, mesh)
     start = time.perf_counter()
-    program = epoch_program(mesh)
-    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
-        run_epoch: Callable[..., Any] = functools.partial(program, config)
-    else:
-        run_epoch = compiled(program, hyperparams, state._replace(memories=None), train, static=(config,))
+    run_epoch = compiled(
+        epoch_program(mesh), hyperparams, state._replace(memories=None), train, static=(config,)
+    )
     compile_seconds = time.perf_counter() - start
 
     history: list[EpochRecord] = []

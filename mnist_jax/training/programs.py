@@ -16,8 +16,7 @@ _train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
 
 def epoch_program(mesh: Mesh | None) -> Any:
     """Returns `train_epoch`, jitted; for a mesh, its batches shared out over it, the state copied to all."""
-    # JAX's checks for NaN re-run a program on failure, so nothing may be donated.
-    donated = () if jax.config.jax_debug_nans or jax.config.jax_debug_infs else 2
+    donated = () if _checks_numbers() else 2
     if mesh is None:
         return _train_epoch if donated else jax.jit(train_epoch, static_argnums=0)
     epoch = functools.partial(train_epoch, batch_sharding=batch_sharding(mesh))
@@ -27,7 +26,7 @@ def epoch_program(mesh: Mesh | None) -> Any:
 def compiled(program: Any, *arguments: Any, static: tuple[Any, ...] = ()) -> Callable[..., Any]:
     """Compiles a jitted function for its static arguments and the shapes of the others.
 
-    Under `jax.disable_jit` the function is returned uncompiled.
+    Under `jax.disable_jit`, and where JAX checks for NaN, the function is returned uncompiled.
 
     Args:
         program: a jitted function.
@@ -37,7 +36,12 @@ def compiled(program: Any, *arguments: Any, static: tuple[Any, ...] = ()) -> Cal
     Returns:
         A function of the dynamic arguments.
     """
-    if jax.config.jax_disable_jit:
+    if jax.config.jax_disable_jit or _checks_numbers():
         return functools.partial(program, *static)
     executable: Callable[..., Any] = program.lower(*static, *arguments).compile()
     return executable
+
+
+def _checks_numbers() -> bool:
+    """Whether JAX checks for NaN: in jitted calls, which it re-runs on failure, so nothing may be donated."""
+    return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)

@@ -124,7 +124,7 @@ def _layout(file: IO[str], path: Path) -> _Layout:
 
 
 def _is_odd_one_last(fields: list[str]) -> bool:
-    """Whether all names but the last begin alike, as in `pixel0, pixel1, ..., digit`."""
+    """Whether the first two names begin alike and the last does not, as in `pixel0, pixel1, ..., digit`."""
     stem = re.sub(r"[\dx_]+$", "", fields[1])
     return bool(stem) and fields[0].startswith(stem) and not fields[-1].startswith(stem)
 
