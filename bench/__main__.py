@@ -12,6 +12,7 @@ from bench import (
     latency,
     photographs,
     population,
+    scale,
     test_error,
     throughput,
     time_to_accuracy,
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command()(throughput.throughput)
 app.command()(frameworks.frameworks)
 app.command()(population.population)
+app.command()(scale.scale)
 app.command()(latency.latency)
 app.command()(time_to_accuracy.time_to_accuracy)
 app.command()(freehand.freehand)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from mnist_jax.runs import provenance
 SCHEMA = 1
 BUSY = 0.25  # of a load of 1 per core: a machine that does something else
 ROOT = Path(__file__).parents[1]
+
+Columns = Sequence[tuple[str, Callable[[dict[str, Any]], str]]]
 
 
 def new(bench: str, clock: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def warn_if_busy(result: dict[str, Any]) -> None:
 
 def finish(
     result: dict[str, Any],
-    columns: Sequence[tuple[str, Callable[[dict[str, Any]], str]]],
+    columns: Columns | Mapping[str, Columns],
     plot: Callable[[Any, list[dict[str, Any]]], None],
     out: Path | None,
     stem: str | None = None,
@@ -62,7 +64,8 @@ def finish(
 
     Args:
         result: the result, with its rows.
-        columns: the header of each column, and a function from a row to its text.
+        columns: the header of each column, and a function from a row to its text; where rows have a `kind`,
+            these for each kind.
         plot: draws the rows on Matplotlib axes.
         out: a directory for `STEM.json`, `.md` and `.png`; None to write nothing.
         stem: the stem of the file names. Default: the name of the benchmark.
@@ -70,11 +73,12 @@ def finish(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*(name for name, _ in columns), box=None)
-    for row in result["rows"]:
-        table.add_row(*(text(row) for _, text in columns))
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    for title, header, rows in _tables(result, columns):
+        table = Table(*header, box=None, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     console.print(caption(result))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -92,9 +96,22 @@ def caption(result: dict[str, Any]) -> str:
     return f"{result['clock']} {result['date']}, {result['device']}{load}; {packages}."
 
 
-def _markdown(result: dict[str, Any], columns: Sequence[tuple[str, Callable[[dict[str, Any]], str]]]) -> str:
-    rows = [[text(row) for _, text in columns] for row in result["rows"]]
-    return markdown_table([name for name, _ in columns], rows) + f"\n{caption(result)}\n"
+def _tables(
+    result: dict[str, Any], columns: Columns | Mapping[str, Columns]
+) -> Iterator[tuple[str | None, list[str], list[list[str]]]]:
+    """Yields title, header and texts of each table: one of all rows, or one for each kind of row."""
+    by_kind = columns.items() if isinstance(columns, Mapping) else [(None, columns)]
+    for kind, shown in by_kind:
+        rows = [row for row in result["rows"] if kind in (None, row.get("kind"))]
+        yield kind, [name for name, _ in shown], [[text(row) for _, text in shown] for row in rows]
+
+
+def _markdown(result: dict[str, Any], columns: Columns | Mapping[str, Columns]) -> str:
+    tables = [
+        ("" if title is None else f"**{title.capitalize()}**\n\n") + markdown_table(header, rows)
+        for title, header, rows in _tables(result, columns)
+    ]
+    return "\n".join(tables) + f"\n{caption(result)}\n"
 
 
 def _plot(path: Path, result: dict[str, Any], plot: Callable[[Any, list[dict[str, Any]]], None]) -> None:

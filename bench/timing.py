@@ -38,9 +38,9 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(
-    runs: Mapping[str, Callable[[], Any]], repeats: int, say: Callable[[str], None] = lambda text: None
-) -> dict[str, Timing]:
+def interleaved[Name](
+    runs: Mapping[Name, Callable[[], Any]], repeats: int, say: Callable[[str], None] = lambda text: None
+) -> dict[Name, Timing]:
     """Times functions in turns, so that changes in the machine's load affect all of them.
 
     Ctrl-C ends it; the result is then what has been measured.
@@ -50,7 +50,7 @@ def interleaved(
         repeats: how many times to time each.
         say: called with what is done.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[Name, list[float]] = {name: [] for name in runs}
     try:
         for turn in range(repeats + 1):
             say(f"turn {turn} of {repeats}" if turn else "warm-up")

@@ -102,7 +102,14 @@ def running(
             network=network,
             batch_size=batch_size,
         )
-        processes = {name: Process(baseline, executables[name], path) for name, baseline in baselines.items()}
+        processes = {
+            name: Process(
+                baseline.script,
+                [executables[name], str(BASELINES / baseline.script), str(path)],
+                dict(baseline.variables),
+            )
+            for name, baseline in baselines.items()
+        }
         try:
             for process in processes.values():
                 process.versions = process.receive()["versions"]
@@ -113,13 +120,13 @@ def running(
 
 
 class Process:
-    """The process of a baseline."""
+    """A process that answers each line of its stdin with a line of JSON."""
 
-    def __init__(self, baseline: Baseline, python: str, data: Path) -> None:
-        self.script, self.stderr = baseline.script, tempfile.TemporaryFile("w+")  # noqa: SIM115
+    def __init__(self, name: str, command: list[str], variables: Mapping[str, str]) -> None:
+        self.name, self.stderr = name, tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [python, str(BASELINES / baseline.script), str(data)],
-            env={**os.environ, **dict(baseline.variables)},
+            command,
+            env={**os.environ, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
@@ -127,14 +134,18 @@ class Process:
         )
         self.versions: dict[str, str] = {}
 
-    def request(self, line: str) -> dict[str, Any]:
+    def request(self, line: str) -> Any:
         """Sends a line and returns the response (see `baselines/protocol.py`)."""
+        self.send(line)
+        return self.receive()
+
+    def send(self, line: str) -> None:
+        """Sends a line, without waiting for the response."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
-        return self.receive()
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self) -> Any:
         """The next response.
 
         Raises:
@@ -144,9 +155,8 @@ class Process:
         if not (line := self.process.stdout.readline()):
             self.stderr.seek(0)
             lines = self.stderr.read().strip().splitlines() or ["none"]
-            raise RunError(f"{self.script} must respond; it exited; its error: {lines[-1]}")
-        response: dict[str, Any] = json.loads(line)
-        return response
+            raise RunError(f"{self.name} must respond; it exited; its error: {lines[-1]}")
+        return json.loads(line)
 
     def kill(self) -> None:
         """Kills the process and closes its files."""

@@ -1,0 +1,1 @@
+"""What several devices do in a step of training, what it costs to join them, and when that pays."""

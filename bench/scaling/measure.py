@@ -1,0 +1,129 @@
+"""Timing of processes on this machine that share out a step: measured, and as the model computes it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from bench import output
+from bench.scaling import model
+from bench.scaling.processes import REDUCTIONS, Group, Job
+from bench.scaling.programs import Collective
+from bench.timing import Timing, interleaved
+from bench.timing import summarize as summary
+
+SMALL, LARGE = 1, 2**18  # float32 numbers to reduce, for latency and bandwidth
+LEAST_STEPS, MOST_STEPS = 4, 256  # of an epoch to time
+EXAMPLES = 2**14  # of an epoch to time, between these
+
+
+class Measured(NamedTuple):
+    """What was timed on this machine.
+
+    Attributes:
+        rows: a row for each network, batch size and number of processes.
+        steps: seconds of one process's step, by network and batch size.
+        links: what connects processes, by their number.
+    """
+
+    rows: list[dict[str, Any]]
+    steps: dict[str, dict[int, float]]
+    links: dict[int, model.Link]
+
+
+def measure(
+    presets: list[str], batch_sizes: list[int], counts: list[int], data: list[str], repeats: int
+) -> Measured:
+    """Times groups of processes, which take turns.
+
+    Args:
+        presets: what to train.
+        batch_sizes: of all processes of a group together.
+        counts: how many processes a group has; 1 among them.
+        data: name and folder of the data set.
+        repeats: how many times to time each.
+    """
+    examples = _count_examples(*data)
+    batch_sizes = [size for size in batch_sizes if size <= examples]
+    jobs = {count: list(_jobs(presets, batch_sizes, count, examples)) for count in counts}
+    with ExitStack() as stack:
+        groups = {count: stack.enter_context(Group(count, jobs[count], data)) for count in counts}
+        runs = {(count, job): _run(groups[count], job) for count in counts for job in jobs[count]}
+        timings = interleaved(runs, repeats, output.status)
+    sent = {
+        (count, job): tuple(sent)
+        for count, group in groups.items()
+        for job, sent in zip(group.jobs, group.sent, strict=True)
+    }
+    return summarize(timings, sent)
+
+
+def _count_examples(name: str, *data_dir: str) -> int:
+    from mnist_jax import load
+
+    return len(load(name, *data_dir, validation_fraction=0.0).train)
+
+
+def _run(group: Group, job: Job) -> Callable[[], None]:
+    return lambda: group.run(job)
+
+
+def _jobs(presets: list[str], batch_sizes: list[int], count: int, examples: int) -> Iterator[Job]:
+    """Yields what a group does: epochs shared out and of each alone, and all-reduces of two sizes."""
+    for name in presets:
+        for size in (size for size in batch_sizes if size % count == 0):
+            steps = min(examples // size, max(LEAST_STEPS, min(MOST_STEPS, EXAMPLES // size)))
+            yield Job("alone", name, size // count, steps)
+            if count > 1:
+                yield Job("shared", name, size, steps)
+    if count > 1:
+        yield from (Job("reduce", "", size, REDUCTIONS) for size in (SMALL, LARGE))
+
+
+def summarize(
+    timings: dict[tuple[int, Job], Timing], sent: dict[tuple[int, Job], tuple[Collective, ...]]
+) -> Measured:
+    """Makes rows of timings, and of what is sent in a step, by number of processes and job.
+
+    Gloo, which joins processes on the CPU, sends the arrays of one operation one after another, each with the
+    link's latency. Rows that Ctrl-C left out are left out.
+    """
+    seconds = {key: timing.median / key[1].steps for key, timing in timings.items()}
+    steps: dict[str, dict[int, float]] = {}
+    for (count, job), value in seconds.items():
+        if job.kind == "alone" and count == 1:
+            steps.setdefault(job.preset, {})[job.size] = value
+    links = _links(seconds)
+    rows = []
+    for (count, job), timing in timings.items():
+        share = Job("alone", job.preset, job.size // count, job.steps)
+        if job.kind == "shared" and (count, share) in seconds and count in links:
+            link, one = links[count], steps.get(job.preset, {})
+            of_step = sent[count, job]
+            waiting = link.latency * sum(each.arrays for each in of_step)
+            sending = sum(each.size for each in of_step) / link.bandwidth
+            computed = seconds[count, share] + waiting + sending
+            own = seconds[count, job]
+            rows.append(
+                {
+                    "preset": job.preset,
+                    "batch_size": job.size,
+                    "processes": count,
+                    "step_seconds": summary([sample / job.steps for sample in timing.samples])._asdict(),
+                    "computed_seconds": computed,
+                    "measured_over_computed": own / computed,
+                    "speedup": one[job.size] / own if job.size in one else None,
+                    "weak_efficiency": one[share.size] / own if share.size in one else None,
+                }
+            )
+    return Measured(rows, steps, links)
+
+
+def _links(seconds: dict[tuple[int, Job], float]) -> dict[int, model.Link]:
+    """The link of each group that has reduced both sizes."""
+    links = {}
+    for count in {count for count, _ in seconds}:
+        times = [seconds.get((count, Job("reduce", "", size, REDUCTIONS))) for size in (SMALL, LARGE)]
+        if times[0] is not None and times[1] is not None:
+            points = (4 * SMALL, times[0]), (4 * LARGE, times[1])
+            links[count] = model.measured_link(f"{count} processes of this machine", *points)
+    return links
