@@ -9,7 +9,8 @@ import typer
 
 from mnist_jax.errors import RunError
 
-KEYS = ("preset", "peer", "program", "batch_size", "dtype", "networks", "devices")  # what a row is a row of
+# What a row is a row of.
+KEYS = ("preset", "peer", "program", "batch_size", "dtype", "networks", "processes")
 SAMPLES = 10_000  # of the bootstrap
 
 
@@ -46,34 +47,35 @@ def compare(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads a result.
+    """Reads a result, and of its rows those that have times.
 
     Raises:
         RunError: it cannot be read, or is none.
     """
     try:
         result = json.loads(path.read_text())
-        rows = {label(row): seconds(row) for row in result["rows"]}
+        rows = [row for row in result["rows"] if label(row) and seconds(row)]
         if not rows or not isinstance(result["bench"], str):
             raise ValueError("it has no rows")
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error) or type(error).__name__
         raise RunError(f"{path} must be the JSON of a benchmark with times; {reason}") from None
-    return dict(result)
+    return {**result, "rows": rows}
 
 
 def label(row: dict[str, Any]) -> str:
     """What a row is a row of, such as `mlp-100, 32, float32`."""
-    return ", ".join(str(row[key]) for key in KEYS if key in row)
+    device = row.get("device", "").partition(":")[2]  # `2` of `gpu:2`
+    named = [f"device {device}"] if device not in ("", "0") else []
+    return ", ".join([*(str(row[key]) for key in KEYS if key in row), *named])
 
 
 def seconds(row: dict[str, Any]) -> dict[str, Any]:
-    """The times of a row: the first of its fields that has a median."""
-    times: dict[str, Any] = next(
-        value for value in row.values() if isinstance(value, dict) and "median" in value
-    )
+    """The times of a row: the first of its fields that has a median; empty if none has."""
+    found = (value for value in row.values() if isinstance(value, dict) and "median" in value)
+    times: dict[str, Any] = next(found, {})
     return times
 
 

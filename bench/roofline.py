@@ -54,8 +54,9 @@ def floor(spec: Network, batch_size: int, torch_python: str | None = None) -> di
     shapes = list(products(spec, batch_size))
     seconds = [_product(*shape) for shape in shapes]
     if torch_python is not None:
-        for candidates, torch_seconds in zip(seconds, _torch(torch_python, shapes), strict=True):
-            candidates["torch"] = torch_seconds
+        answer = _torch(torch_python, shapes)
+        for candidates, torch_seconds in zip(seconds, answer["seconds"], strict=True):
+            candidates[f"torch {answer['version']}"] = torch_seconds
     parts: dict[str, dict[str, Any]] = {}
     for (m, k, n), candidates in zip(shapes, seconds, strict=True):
         fastest, by = min((value, name) for name, value in candidates.items())
@@ -81,12 +82,12 @@ def _product(rows: int, inner: int, columns: int) -> dict[str, float]:
     return {name: per_call(run) for name, run in candidates.items()}
 
 
-def _torch(python: str, shapes: list[tuple[int, int, int]]) -> list[float]:
-    """Seconds of products in PyTorch, in a process of its own."""
+def _torch(python: str, shapes: list[tuple[int, int, int]]) -> dict[str, Any]:
+    """PyTorch's version, which names its build, and its seconds of products, in a process of its own."""
     command = [python, str(BASELINES / "torch_products.py"), json.dumps(shapes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds: list[float] = json.loads(done.stdout)
-    return seconds
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def _numpy(left: np.ndarray, right: np.ndarray) -> dict[str, Callable[[], Any]]:

@@ -89,7 +89,7 @@ def scale(
     result["rows"] += [{"kind": LINKS, **link._asdict(), "measured": False} for link in assumed]
     result["rows"] += [
         {"kind": COMPUTED, "device": device, **_computed(name, link, count, steps[name], parameters[name])}
-        for device, steps in [(result["device"], here.steps), *other_machines]
+        for device, steps in [("this machine's CPU", here.steps), *other_machines]
         for name in parameters
         if name in steps
         for link in assumed

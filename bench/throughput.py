@@ -1,6 +1,5 @@
 """`bench throughput`: training speed by preset and batch size on every device, relative to a lower bound."""
 
-import functools
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -8,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from bench import options, output
+from bench.devices import Devices, groups, name_of
 from bench.timing import Timing, interleaved
 from bench.workers import TORCH, Baseline, environment
 from mnist_jax.config.networks import Dtype, Network
 
 if TYPE_CHECKING:
-    import jax
+    from jax.sharding import Mesh
 
     from mnist_jax import Config
     from mnist_jax.data.examples import Examples
@@ -41,6 +41,10 @@ def throughput(
             "--dtype", metavar="T", help="Dtype of the layers, float32 or bfloat16; may be repeated."
         ),
     ] = None,
+    device_counts: Devices = None,
+    per_device: Annotated[
+        bool, typer.Option("--per-device", help="Batch sizes are of each device: weak scaling.")
+    ] = False,
     dataset: options.DatasetName = "mnist",
     data_dir: options.DataDir = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Epochs to time.")] = 5,
@@ -60,6 +64,7 @@ def throughput(
     from bench.roofline import floor, peak_flops
     from mnist_jax import PRESETS, load, preset
     from mnist_jax.config.validation import check_choice, check_positive_int
+    from mnist_jax.parallel.mesh import as_mesh, replicate
 
     check_positive_int("repeats", repeats)
     for dtype in dtypes or ():
@@ -70,29 +75,43 @@ def throughput(
     data = load(dataset, data_dir, validation_fraction=0.0).train
     result = output.new("throughput", CLOCK) | {"dataset": dataset, "examples": len(data)}
     programs: dict[str, _Program] = {}
-    for device in jax.devices():
-        with jax.default_device(device):
-            peaks = {dtype: peak_flops(dtype) for dtype in dtypes or DTYPES}
-            examples = jax.device_put(data, device)
+    for devices in groups(device_counts):
+        with jax.default_device(devices[0]):
+            peaks = {dtype: len(devices) * peak_flops(dtype) for dtype in dtypes or DTYPES}
+            mesh = as_mesh(devices) if len(devices) > 1 else None
+            examples = replicate(data, mesh)
             for name, recipe in recipes.items():
-                for size in (size for size in sizes if size <= len(data)):
-                    bound = floor(recipe.network, size, torch_python) if device.platform == "cpu" else None
+                for size in (size * (len(devices) if per_device else 1) for size in sizes):
+                    if size > len(data):
+                        continue
+                    bounded = devices[0].platform == "cpu" and mesh is None
+                    bound = floor(recipe.network, size, torch_python) if bounded else None
                     for dtype in dtypes or DTYPES:
-                        row = {"preset": name, "batch_size": size, "dtype": dtype, "device": name_of(device)}
+                        row = {"preset": name, "batch_size": size, "dtype": dtype, "device": name_of(devices)}
+                        row |= {"devices": len(devices)}
                         label = ", ".join(map(str, row.values()))
                         output.status(f"compiling {label}")
                         config = replace(recipe.config, batch_size=size, dtype=cast(Dtype, dtype))
                         programs[label] = _Program(
-                            row, config, recipe.hyperparams, examples, peaks[dtype], bound
+                            row, config, recipe.hyperparams, examples, mesh, peaks[dtype], bound
                         )
     timings = interleaved(programs, repeats, output.status)
     result["rows"] = [programs[label].figures(timing) for label, timing in timings.items()]
+    _compare_devices(result["rows"], per_device)
     output.finish(result, COLUMNS, _plot, out)
 
 
-def name_of(device: "jax.Device") -> str:
-    """The name of a device, such as `cpu:0`."""
-    return f"{device.platform}:{device.id}"
+def _compare_devices(rows: list[dict[str, Any]], per_device: bool) -> None:
+    """Adds how many times as fast as one device several are, with the same batch size, in all or of each."""
+    speeds = {
+        (row["preset"], row["dtype"], row["batch_size"]): row["images_per_second"]
+        for row in rows
+        if row["devices"] == 1
+    }
+    for row in rows:
+        size = row["batch_size"] // (row["devices"] if per_device else 1)
+        one = speeds.get((row["preset"], row["dtype"], size))
+        row["times_one_device"] = None if one is None else row["images_per_second"] / one
 
 
 class _Program:
@@ -104,19 +123,22 @@ class _Program:
         config: "Config",
         hyperparams: Any,
         examples: "Examples",
+        mesh: "Mesh | None",
         peak: float,
         bound: dict[str, Any] | None,
     ) -> None:
         import jax
 
-        from mnist_jax import init_state, train_epoch
+        from mnist_jax import init_state
+        from mnist_jax.parallel.mesh import replicate
+        from mnist_jax.training.programs import epoch_program
 
         self.row, self.config, self.examples, self.peak, self.bound = row, config, examples, peak, bound
-        self.hyperparams = jax.tree.map(jax.numpy.float32, hyperparams)
-        self.state = init_state(config, jax.random.key(0))
+        rates = jax.tree.map(jax.numpy.float32, hyperparams)
+        self.hyperparams, self.state = replicate((rates, init_state(config, jax.random.key(0))), mesh)
         start = time.perf_counter()
-        program = jax.jit(functools.partial(train_epoch, config), donate_argnums=1)
-        self.compiled = program.lower(self.hyperparams, self.state, examples).compile()
+        program = epoch_program(mesh).lower(config, self.hyperparams, self.state, examples)
+        self.compiled = program.compile()
         self.compile_seconds = time.perf_counter() - start
 
     def __call__(self) -> Any:
@@ -164,6 +186,7 @@ COLUMNS = (
     ),
     ("us/step", lambda row: f"{row['step_microseconds']:.0f}"),
     ("of peak", _share_of_peak),
+    ("x one device", lambda row: "" if row["times_one_device"] is None else f"{row['times_one_device']:.2f}"),
     ("x lower bound", lambda row: "" if row["times_floor"] is None else f"{row['times_floor']:.2f}"),
     ("compiling, s", lambda row: f"{row['compile_seconds']:.1f}"),
 )

@@ -39,7 +39,10 @@ def timed(run: Callable[[], Any]) -> float:
 
 
 def interleaved[Name](
-    runs: Mapping[Name, Callable[[], Any]], repeats: int, say: Callable[[str], None] = lambda text: None
+    runs: Mapping[Name, Callable[[], Any]],
+    repeats: int,
+    say: Callable[[str], None] = lambda text: None,
+    clock: Callable[[Callable[[], Any]], float] = timed,
 ) -> dict[Name, Timing]:
     """Times functions in turns, so that changes in the machine's load affect all of them.
 
@@ -49,13 +52,14 @@ def interleaved[Name](
         runs: the functions by name. Each runs once before, as a warm-up.
         repeats: how many times to time each.
         say: called with what is done.
+        clock: runs a function and returns its seconds.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in runs}
     try:
         for turn in range(repeats + 1):
             say(f"turn {turn} of {repeats}" if turn else "warm-up")
             for name, run in runs.items():
-                time_of_run = timed(run)
+                time_of_run = clock(run)
                 if turn:
                     seconds[name].append(time_of_run)
     except KeyboardInterrupt:

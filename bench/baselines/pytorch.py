@@ -44,4 +44,5 @@ def predict(images: np.ndarray) -> np.ndarray:
         return forward(torch.from_numpy(images).unsqueeze(1).float() / 255).softmax(-1).numpy()
 
 
-protocol.serve({"torch": torch.__version__}, epoch, predict, x_test, y_test)
+build = f"of CUDA {torch.version.cuda}, run on the CPU" if torch.version.cuda else "for the CPU"
+protocol.serve({"torch": torch.__version__, "build": build}, epoch, predict, x_test, y_test)

@@ -1,13 +1,14 @@
 """Processes of this machine that train together when they are told to, so that all groups take turns."""
 
 import json
+import os
 import socket
 import sys
 from types import TracebackType
 from typing import NamedTuple
 
 from bench.output import status
-from bench.scaling.programs import Collective
+from bench.scaling.programs import Collective, without_simulation
 from bench.workers import Process
 
 REDUCTIONS = 100  # in one go, so that starting them takes no share
@@ -31,7 +32,7 @@ class Job(NamedTuple):
 
 
 class Group:
-    """Some processes of this machine, joined by JAX's distributed runtime on 127.0.0.1.
+    """Some processes on the CPU of this machine, joined by JAX's distributed runtime on 127.0.0.1.
 
     Attributes:
         count: how many.
@@ -45,9 +46,11 @@ class Group:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         fixed = json.dumps(jobs), f"127.0.0.1:{port}", str(count)
+        # Each has one device, whatever the caller has simulated.
+        variables = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": without_simulation(os.environ.get("XLA_FLAGS", ""))}
         command = [sys.executable, "-m", "bench.scaling.worker", *fixed]
         self.processes = [
-            Process(f"process {index} of {count}", [*command, str(index), *data], {})
+            Process(f"process {index} of {count}", [*command, str(index), *data], variables)
             for index in range(count)
         ]
 

@@ -24,7 +24,9 @@ def describe(jobs: list[tuple[str, int, int]]) -> list[dict[str, Any]]:
     In a process of its own, since the number of simulated devices is fixed when JAX starts.
     """
     most = max(devices for *_, devices in jobs)
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={most}"
+    flags = (
+        f"{without_simulation(os.environ.get('XLA_FLAGS', ''))} --xla_force_host_platform_device_count={most}"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "bench.scaling.programs", json.dumps(jobs)],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
@@ -36,6 +38,16 @@ def describe(jobs: list[tuple[str, int, int]]) -> list[dict[str, Any]]:
         raise RunError(f"the steps must compile; {(done.stderr.splitlines() or ['no message'])[-1]}")
     described: list[dict[str, Any]] = json.loads(done.stdout)
     return described
+
+
+def without_simulation(flags: str) -> str:
+    """XLA's flags without that for simulated devices.
+
+    Examples:
+        >>> without_simulation("--xla_a=1 --xla_force_host_platform_device_count=2")
+        '--xla_a=1'
+    """
+    return " ".join(flag for flag in flags.split() if "host_platform_device_count" not in flag)
 
 
 def _step(name: str, batch_size: int, devices: int) -> dict[str, Any]:

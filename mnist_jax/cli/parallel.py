@@ -23,7 +23,12 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 SHUTDOWN_S = 3600  # how long a process waits at its end for the first, which exports and checks
 
 
-def _check_devices(text: str | None) -> str | None:
+def check_devices(text: str | None) -> str | None:
+    """Checks the form of `--devices`.
+
+    Raises:
+        SpecError: it is neither all nor a number.
+    """
     if text not in (None, "all") and not (text.isdecimal() and int(text)):
         raise SpecError(f"--devices must be all, or a number of at least 1; got {text!r}")
     return text
@@ -33,7 +38,7 @@ Devices = Annotated[
     str | None,
     typer.Option(
         metavar="all|N",
-        callback=_check_devices,
+        callback=check_devices,
         help="Share the work out over all devices, or N of them. (default: one)",
         show_default=False,
     ),

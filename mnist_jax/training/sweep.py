@@ -150,7 +150,7 @@ def fit_many(
     group = at_once * number
     train, validation = replicate((train, validation), mesh)
 
-    mapped = functools.partial(_mapped, mesh, at_once)
+    mapped = functools.partial(map_runs, mesh, at_once)
     start_all = jax.jit(mapped(functools.partial(init_state, config), (0,)))
     run_epoch = jax.jit(mapped(functools.partial(train_epoch, config), (0, 0, None)), donate_argnums=1)
     score = jax.jit(mapped(functools.partial(evaluate, config.model, loss=config.loss), (0, None)))
@@ -210,10 +210,10 @@ def estimate_memory(config: Config) -> int:
     return 4 * int(3 * stored + 16 * temporary)
 
 
-def _mapped(
+def map_runs(
     mesh: Mesh | None, at_once: int, function: Callable[..., Any], in_axes: tuple[int | None, ...]
 ) -> Callable[..., Any]:
-    """Maps over runs, which the devices of a mesh share out."""
+    """Maps a function over runs, which the devices of a mesh share out, `at_once` on each at a time."""
     mapped = (jax.vmap if at_once > 1 else _map_one)(function, in_axes)
     if mesh is None:
         return mapped

@@ -36,7 +36,9 @@ def test_throughput_measures_every_preset_and_size_on_every_device(tmp_path: Pat
     )
     rows = result["rows"]
     assert [(row["preset"], row["batch_size"], row["device"], row["dtype"]) for row in rows] == [
-        ("mlp-100", 32, f"cpu:{number}", dtype) for number in range(2) for dtype in ("float32", "bfloat16")
+        ("mlp-100", 32, f"simulated cpu:{number}", dtype)
+        for number in range(2)
+        for dtype in ("float32", "bfloat16")
     ]
     for row in rows:
         assert row["images_per_second"] == pytest.approx(1500 / row["epoch_seconds"]["median"])

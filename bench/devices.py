@@ -1,0 +1,40 @@
+"""Which devices a benchmark measures: each by itself, or several that share the work."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_jax.cli import parallel
+
+if TYPE_CHECKING:
+    import jax
+
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--devices",
+        metavar="all|N",
+        help="How many devices share the work; may be repeated.",
+    ),
+]
+
+
+def groups(counts: list[str] | None) -> "list[list[jax.Device]]":
+    """The devices that work together, for each count; without counts, each device by itself.
+
+    Raises:
+        SpecError: there are fewer, or a count is none.
+    """
+    import jax
+
+    if not counts:
+        return [[device] for device in jax.devices()]
+    return [parallel.chosen(parallel.check_devices(count)) or [] for count in counts]
+
+
+def name_of(devices: "list[jax.Device]") -> str:
+    """The name of a device, such as `gpu:0`, or of several, such as `simulated cpu:0-3`."""
+    first = devices[0]
+    simulated = "simulated " if first.platform == "cpu" and first.client.local_device_count() > 1 else ""
+    last = f"-{devices[-1].id}" if len(devices) > 1 else ""
+    return f"{simulated}{first.platform}:{first.id}{last}"
