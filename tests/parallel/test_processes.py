@@ -126,6 +126,64 @@ def test_killed_or_stopped_at_any_moment_it_resumes_to_the_same_bits(
 
 
 @pytest.mark.slow
+@needs_ps
+def test_a_signal_to_one_process_stops_all_after_the_epoch_and_they_go_on(
+    undisturbed: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with launched(*TRAIN, "--epochs", "6", "--out", str(run)) as first:
+        wait_for_epochs(run, 1)
+        os.kill(workers(first)[1], signal.SIGINT)
+        _, errors = first.communicate(timeout=60)
+    assert first.returncode == 0, errors
+    if "stopped after" in errors:  # and not done before
+        assert f"of 6 epochs; resume it: mnist-jax train --resume {run}" in errors
+        assert digest(run) != undisturbed
+    with launched("train", "--resume", str(run)) as second:
+        _, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors
+    assert digest(run) == undisturbed
+
+
+@pytest.mark.nightly
+def test_early_stopping_is_that_of_two_devices(tmp_path: Path) -> None:
+    options = [*TRAIN, "--epochs", "60", "--learning-rate", "0.03", "--early-stopping", "1"]
+    assert main([*options, "--devices", "2", "--out", str(tmp_path / "devices")]) == 0
+    with launched(*options, "--out", str(tmp_path / "processes")) as started:
+        _, errors = started.communicate(timeout=300)
+    assert started.returncode == 0, errors
+    histories = [(tmp_path / name / "history.csv").read_text() for name in ("devices", "processes")]
+    epochs = [len(history.splitlines()) - 1 for history in histories]
+    assert epochs[0] == epochs[1] < 60
+    assert digest(tmp_path / "devices") == digest(tmp_path / "processes")
+
+
+@pytest.mark.nightly
+def test_open_mpi_starts_them(undisturbed: str, tmp_path: Path) -> None:
+    mpirun = shutil.which("mpirun")
+    if mpirun is None:
+        assert os.environ.get("CI") != "true", "CI needs Open MPI"
+        pytest.skip("Open MPI: install it (Debian's package openmpi-bin)")
+    command = [
+        mpirun,
+        "--allow-run-as-root",
+        "--oversubscribe",
+        "-n",
+        "2",
+        sys.executable,
+        "-m",
+        "mnist_jax.cli",
+    ]
+    command += [*TRAIN, "--epochs", "6", "--distributed", "--json", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["device"].endswith("in 2 processes")
+    assert digest(tmp_path / "run") == undisturbed
+
+
+@pytest.mark.slow
 def test_mistakes_of_the_first_process_end_all_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
