@@ -1,5 +1,6 @@
 """A search that several workers share, on any machines: Optuna's study in a journal file or a database."""
 
+import math
 import os
 import socket
 import sys
@@ -145,8 +146,10 @@ def claims_the_best(study: "optuna.Study", count: int) -> bool:
     study.add_trial(
         optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={CLAIM: _here()})
     )
-    claims = [trial for trial in study.get_trials(deepcopy=False) if CLAIM in trial.user_attrs]
-    alive = [trial.user_attrs[CLAIM] for trial in claims if not _is_gone(trial.user_attrs[CLAIM])]
+    trials = study.get_trials(deepcopy=False)
+    patience = _patience(trials)
+    claims = [trial for trial in trials if CLAIM in trial.user_attrs]
+    alive = [trial.user_attrs[CLAIM] for trial in claims if not _is_dead(trial, CLAIM, patience)]
     return bool(alive[0] == _here())
 
 
@@ -160,14 +163,23 @@ def _end_dead_trials(study: "optuna.Study") -> None:
     import optuna
 
     trials = study.get_trials(deepcopy=False)
-    longest = max((trial.duration.total_seconds() for trial in trials if trial.duration), default=0.0)
+    patience = _patience(trials)
     for trial in trials:
-        if trial.state != optuna.trial.TrialState.RUNNING or trial.datetime_start is None:
-            continue
-        seconds = (datetime.now() - trial.datetime_start).total_seconds()
-        too_long = longest > 0 and seconds > max(LEAST_S, SLOWEST * longest)
-        if too_long or _is_gone(trial.user_attrs.get(WORKER, "")):
+        if trial.state == optuna.trial.TrialState.RUNNING and _is_dead(trial, WORKER, patience):
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+
+
+def _patience(trials: "Sequence[optuna.trial.FrozenTrial]") -> float:
+    """Seconds after which a worker that has not finished is dead."""
+    longest = max((trial.duration.total_seconds() for trial in trials if trial.duration), default=0.0)
+    return max(LEAST_S, SLOWEST * longest) if longest else math.inf
+
+
+def _is_dead(trial: "optuna.trial.FrozenTrial", attribute: str, patience: float) -> bool:
+    """Whether the worker that an attribute names is gone, or has taken too long."""
+    start = trial.datetime_start
+    late = start is not None and (datetime.now() - start).total_seconds() > patience
+    return late or _is_gone(trial.user_attrs.get(attribute, ""))
 
 
 def _here() -> str:

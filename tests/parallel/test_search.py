@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax.cli import main
+from mnist_jax.cli import main, tune_workers
 
 optuna = pytest.importorskip("optuna")
 TUNE = ("tune", "--dataset", "digits", "--hidden", "8", "--epochs", "1", "--trials", "3")
@@ -67,6 +67,17 @@ def test_a_trial_of_a_dead_worker_is_made_up_for(tmp_path: Path, capsys: pytest.
     assert finished(journal) == 3
     assert main([*command, "--epochs", "2", "--out", str(tmp_path / "two")]) == 2
     assert "has a search with epochs 1; got 2; choose another storage" in capsys.readouterr().err
+
+
+def test_a_worker_elsewhere_has_its_time_to_train_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study(direction="maximize")
+    study.optimize(lambda _: time.sleep(0.01) or 0.5, n_trials=1)
+    claim = {tune_workers.CLAIM: "another-machine 1"}
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs=claim))
+    assert not tune_workers.claims_the_best(study, 1)
+    monkeypatch.setattr(tune_workers, "LEAST_S", 0.2)  # longer than since the own claim, which is the second
+    time.sleep(0.3)
+    assert tune_workers.claims_the_best(study, 1)
 
 
 @pytest.fixture
