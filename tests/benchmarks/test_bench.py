@@ -29,22 +29,36 @@ def run(*arguments: str) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_throughput_measures_every_preset_and_size_on_every_device(tmp_path: Path) -> None:
+def test_throughput_measures_every_preset_and_size_on_every_count_of_devices(tmp_path: Path) -> None:
     result = run(
         *("throughput", "--dataset", "digits", "--preset", "mlp-100", "--batch-size", "32"),
-        *("--batch-size", "100000", "--repeats", "2", "--out", str(tmp_path)),
+        *(
+            "--batch-size",
+            "100000",
+            "--repeats",
+            "2",
+            "--out",
+            str(tmp_path),
+            "--devices",
+            "1",
+            "--devices",
+            "2",
+        ),
     )
     rows = result["rows"]
     assert [(row["preset"], row["batch_size"], row["device"], row["dtype"]) for row in rows] == [
-        ("mlp-100", 32, f"simulated cpu:{number}", dtype)
-        for number in range(2)
+        ("mlp-100", 32, f"simulated cpu:{numbers}", dtype)
+        for numbers in ("0", "0-1")
         for dtype in ("float32", "bfloat16")
     ]
     for row in rows:
         assert row["images_per_second"] == pytest.approx(1500 / row["epoch_seconds"]["median"])
         assert row["step_microseconds"] == pytest.approx(1e6 * row["epoch_seconds"]["median"] / 47)
-        assert row["floor"]["seconds"] > 0
-        assert row["times_floor"] == pytest.approx(1e-6 * row["step_microseconds"] / row["floor"]["seconds"])
+        (one,) = [each for each in rows if each["devices"] == 1 and each["dtype"] == row["dtype"]]
+        assert row["times_one_device"] == pytest.approx(row["images_per_second"] / one["images_per_second"])
+        if row is one:
+            bound = 1e6 * row["floor"]["seconds"]
+            assert row["times_floor"] == pytest.approx(row["step_microseconds"] / bound)
         assert row["share_of_peak"] > 0
     assert result["schema"] == 1
     assert {"device", "driver", "load", "versions", "commit", "clock"} <= set(result)
@@ -58,7 +72,7 @@ def test_throughput_measures_every_preset_and_size_on_every_device(tmp_path: Pat
 def test_population_trains_all_networks_to_the_target() -> None:
     result = run(
         *("population", "--dataset", "digits", "--networks", "1", "--networks", "3", "--target", "0.8"),
-        *("--repeats", "1", "--batch-size", "32"),
+        *("--repeats", "1", "--batch-size", "32", "--devices", "1"),
     )
     assert [row["networks"] for row in result["rows"]] == [1, 3]
     for row in result["rows"]:

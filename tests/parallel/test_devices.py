@@ -1,4 +1,4 @@
-"""Several devices, simulated on the CPU, equal one: every option, resuming, evaluation, many runs."""
+"""Two and eight devices, simulated on the CPU, equal one: every option, resuming, evaluation, many runs."""
 
 import re
 from dataclasses import replace
@@ -26,7 +26,8 @@ from mnist_jax.training.start import init_state
 from mnist_jax.training.sweep import fit_many
 
 KEY = jax.random.key(0)
-TWO = jax.devices("cpu")[:2]
+EIGHT = jax.devices("cpu")[:8]
+TWO = EIGHT[:2]
 SPEC = MLP((16,))
 BATCH, STEPS = 32, 20
 
@@ -60,15 +61,16 @@ OPTIONS: dict[str, tuple[Config, float]] = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_two_devices_equal_one(name: str, digits: Dataset) -> None:
+def test_two_and_eight_devices_equal_one(name: str, digits: Dataset) -> None:
     config, tolerance = OPTIONS[name]
     config = replace(config, epochs=1, batch_size=BATCH)
-    train = digits.train[: BATCH * STEPS - 4]  # the last batch is smaller, and even
+    train = digits.train[: BATCH * STEPS - 8]  # the last batch is smaller, and divides evenly
     one = fit(config, train, digits.validation, key=KEY)
-    two = fit(config, train, digits.validation, key=KEY, devices=TWO)
-    assert {leaf.sharding.num_devices for leaf in jax.tree.leaves(two.state)} == {2}
-    assert largest_difference(one.params, two.params) <= tolerance
-    assert one.history[0].validation_loss == pytest.approx(two.history[0].validation_loss, rel=1e-3)
+    for devices in (TWO, EIGHT):
+        several = fit(config, train, digits.validation, key=KEY, devices=devices)
+        assert {leaf.sharding.num_devices for leaf in jax.tree.leaves(several.state)} == {len(devices)}
+        assert largest_difference(one.params, several.params) <= tolerance
+        assert one.history[0].validation_loss == pytest.approx(several.history[0].validation_loss, rel=1e-3)
 
 
 def test_a_repeated_and_a_resumed_run_have_the_same_bits(digits: Dataset) -> None:

@@ -209,7 +209,7 @@ def test_mistakes_of_the_first_process_end_all_in_one_line(tmp_path: Path) -> No
         (["--distributed", "--processes", "2"], "--distributed finds the processes; leave out"),
         (["--heartbeat-timeout", "0"], "heartbeat-timeout must be"),
         (["--devices", "none"], "--devices must be all, or a number of at least 1; got 'none'"),
-        (["--devices", "3"], "--devices must be at most 2, all that JAX has here; got 3"),
+        (["--devices", "9"], "--devices must be at most 8, all that JAX has here; got 9"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(
