@@ -10,8 +10,8 @@ from bench.scaling import model
 from mnist_jax.errors import RunError
 
 PRESETS = ("mlp-100", "lenet-5", "mlp-1024-512-deformed")
-BATCH_SIZES = tuple(2**power for power in range(4, 12))
-PROGRAM_SIZES = (128, 2048)
+BATCH_SIZES = tuple(2**power for power in range(4, 11))
+SHARED_SIZES = (16, 64, 256, 1024)  # of the processes, and of the programs that are described
 DEVICES = (1, 2, 4, 8)
 PROCESSES = (1, 2, 4)
 SIMULATED, MEASURED = "simulated devices", "processes of this machine, measured"
@@ -68,22 +68,17 @@ def scale(
     check_positive_int("repeats", repeats)
     parameters = {name: preset(name).network.num_params for name in preset_names or PRESETS}
     sizes = sorted({check_positive_int("batch size", size) for size in batch_sizes or BATCH_SIZES})
+    shared = sizes if batch_sizes else list(SHARED_SIZES)
     counts = sorted({1, *(check_positive_int("devices", number) for number in devices or DEVICES)})
     groups = sorted({1, *(check_positive_int("processes", number) for number in processes or PROCESSES)})
     assumed = [*model.LINKS, *map(model.parse_link, links or ())]
     other_machines = [_steps_of(path) for path in steps_from or ()]
     result = output.new("scale", CLOCK) | {"dataset": dataset}
 
-    output.status("compiling for simulated devices")
-    jobs = [
-        (name, size, count)
-        for name in parameters
-        for size in (sizes if batch_sizes else PROGRAM_SIZES)
-        for count in counts
-    ]
+    jobs = [(name, size, count) for name in parameters for size in shared for count in counts]
     result["rows"] += [{"kind": SIMULATED, **row} for row in describe(jobs)]
     data = [dataset, *([] if data_dir is None else [str(data_dir)])]
-    here = measure(list(parameters), sizes, groups, data, repeats)
+    here = measure(list(parameters), sizes, shared, groups, data, repeats)
     result["rows"] += [{"kind": MEASURED, **row} for row in here.rows]
     result["rows"] += [{"kind": LINKS, **link._asdict(), "measured": True} for link in here.links.values()]
     result["rows"] += [{"kind": LINKS, **link._asdict(), "measured": False} for link in assumed]

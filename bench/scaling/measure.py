@@ -12,8 +12,8 @@ from bench.timing import Timing, interleaved
 from bench.timing import summarize as summary
 
 SMALL, LARGE = 1, 2**18  # float32 numbers to reduce, for latency and bandwidth
-LEAST_STEPS, MOST_STEPS = 4, 256  # of an epoch to time
-EXAMPLES = 2**14  # of an epoch to time, between these
+LEAST_STEPS, MOST_STEPS = 4, 64  # of an epoch to time
+EXAMPLES = 2**12  # of an epoch to time, between these
 
 
 class Measured(NamedTuple):
@@ -31,20 +31,26 @@ class Measured(NamedTuple):
 
 
 def measure(
-    presets: list[str], batch_sizes: list[int], counts: list[int], data: list[str], repeats: int
+    presets: list[str],
+    batch_sizes: list[int],
+    shared: list[int],
+    counts: list[int],
+    data: list[str],
+    repeats: int,
 ) -> Measured:
     """Times groups of processes, which take turns.
 
     Args:
         presets: what to train.
-        batch_sizes: of all processes of a group together.
+        batch_sizes: of one process.
+        shared: batch sizes that the processes of a group share out.
         counts: how many processes a group has; 1 among them.
         data: name and folder of the data set.
         repeats: how many times to time each.
     """
     examples = _count_examples(*data)
-    batch_sizes = [size for size in batch_sizes if size <= examples]
-    jobs = {count: list(_jobs(presets, batch_sizes, count, examples)) for count in counts}
+    sizes = {count: batch_sizes if count == 1 else shared for count in counts}
+    jobs = {count: list(_jobs(presets, sizes[count], count, examples)) for count in counts}
     with ExitStack() as stack:
         groups = {count: stack.enter_context(Group(count, jobs[count], data)) for count in counts}
         runs = {(count, job): _run(groups[count], job) for count in counts for job in jobs[count]}
@@ -70,7 +76,7 @@ def _run(group: Group, job: Job) -> Callable[[], None]:
 def _jobs(presets: list[str], batch_sizes: list[int], count: int, examples: int) -> Iterator[Job]:
     """Yields what a group does: epochs shared out and of each alone, and all-reduces of two sizes."""
     for name in presets:
-        for size in (size for size in batch_sizes if size % count == 0):
+        for size in (size for size in batch_sizes if size % count == 0 and size <= examples):
             steps = min(examples // size, max(LEAST_STEPS, min(MOST_STEPS, EXAMPLES // size)))
             yield Job("alone", name, size // count, steps)
             if count > 1:

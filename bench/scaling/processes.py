@@ -55,10 +55,11 @@ class Group:
         ]
 
     def __enter__(self) -> "Group":
-        status(f"compiling for {self.count} process{'es' * (self.count > 1)}")
         try:
-            answers = [process.receive() for process in self.processes]
-            self.sent = [[Collective(*each) for each in of_job] for of_job in answers[0]]
+            for number, _ in enumerate(self.jobs, 1):
+                status(f"compiling for {self.count} processes: {number} of {len(self.jobs)}")
+                sent, *_ = [process.receive() for process in self.processes]
+                self.sent.append([Collective(*each) for each in sent])
         except BaseException:
             self._kill()
             raise

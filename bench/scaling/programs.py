@@ -7,37 +7,32 @@ import json
 import math
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mnist_jax.errors import RunError
+from bench.output import status
+from bench.workers import Process
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
 
 
-def describe(jobs: list[tuple[str, int, int]]) -> list[dict[str, Any]]:
+def describe(jobs: list[tuple[str, int, int]]) -> Iterator[dict[str, Any]]:
     """Compiles the step of each `(preset, batch_size, devices)` and describes its program for one device.
 
     In a process of its own, since the number of simulated devices is fixed when JAX starts.
     """
     most = max(devices for *_, devices in jobs)
-    flags = (
-        f"{without_simulation(os.environ.get('XLA_FLAGS', ''))} --xla_force_host_platform_device_count={most}"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.scaling.programs", json.dumps(jobs)],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RunError(f"the steps must compile; {(done.stderr.splitlines() or ['no message'])[-1]}")
-    described: list[dict[str, Any]] = json.loads(done.stdout)
-    return described
+    own = without_simulation(os.environ.get("XLA_FLAGS", ""))
+    variables = {"XLA_FLAGS": f"{own} --xla_force_host_platform_device_count={most}", "JAX_PLATFORMS": "cpu"}
+    process = Process("the compiler", [sys.executable, "-m", "bench.scaling.programs"], variables)
+    try:
+        for number, job in enumerate(jobs, 1):
+            status(f"compiling for simulated devices: {number} of {len(jobs)}")
+            yield process.request(json.dumps(job))
+    finally:
+        process.kill()
 
 
 def without_simulation(flags: str) -> str:
@@ -117,4 +112,5 @@ def collectives(program: str) -> Iterator[Collective]:
 
 
 if __name__ == "__main__":
-    print(json.dumps([_step(*job) for job in json.loads(sys.argv[1])]))  # noqa: T201
+    for line in sys.stdin:
+        print(json.dumps(_step(*json.loads(line))), flush=True)  # noqa: T201

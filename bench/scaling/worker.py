@@ -2,7 +2,7 @@
 
     python -m bench.scaling.worker JOBS ADDRESS PROCESSES ID DATASET [DATA_DIR]
 
-It compiles all jobs (see `processes.Job`), says so, and then does the one whose number it reads.
+It compiles all jobs (see `processes.Job`), says of each what it sends, and then does those whose number it reads.
 """
 
 import json
@@ -27,8 +27,10 @@ def main(jobs: str, address: str, processes: str, process_id: str, dataset: str,
     from mnist_jax import load
 
     train = load(dataset, *data_dir, validation_fraction=0.0).train
-    programs = [_program(Job(*job), train) for job in json.loads(jobs)]
-    print(json.dumps([sent for _, sent in programs]), file=answers, flush=True)
+    programs = []
+    for job in json.loads(jobs):
+        programs.append(_program(Job(*job), train))
+        print(json.dumps(programs[-1][1]), file=answers, flush=True)
     for line in sys.stdin:
         run, _ = programs[int(line)]
         jax.block_until_ready(run())
