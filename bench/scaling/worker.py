@@ -2,7 +2,8 @@
 
     python -m bench.scaling.worker JOBS ADDRESS PROCESSES ID DATASET [DATA_DIR]
 
-It compiles all jobs (see `processes.Job`), says of each what it sends, and then does those whose number it reads.
+It compiles all jobs (see `processes.Job`), says of each what it sends, and then does those whose numbers it
+reads.
 """
 
 import json
