@@ -62,7 +62,7 @@ def scale(
     """
     from bench.scaling.measure import measure
     from bench.scaling.programs import describe
-    from mnist_jax import preset
+    from mnist_jax import load, preset
     from mnist_jax.config.validation import check_positive_int
 
     check_positive_int("repeats", repeats)
@@ -73,12 +73,12 @@ def scale(
     groups = sorted({1, *(check_positive_int("processes", number) for number in processes or PROCESSES)})
     assumed = [*model.LINKS, *map(model.parse_link, links or ())]
     other_machines = [_steps_of(path) for path in steps_from or ()]
+    data = [dataset, *([] if data_dir is None else [str(data_dir)])]
+    examples = len(load(*data, validation_fraction=0.0).train)
     result = output.new("scale", CLOCK) | {"dataset": dataset}
-
     jobs = [(name, size, count) for name in parameters for size in shared for count in counts]
     result["rows"] += [{"kind": SIMULATED, **row} for row in describe(jobs)]
-    data = [dataset, *([] if data_dir is None else [str(data_dir)])]
-    here = measure(list(parameters), sizes, shared, groups, data, repeats)
+    here = measure(list(parameters), sizes, shared, groups, data, examples, repeats)
     result["rows"] += [{"kind": MEASURED, **row} for row in here.rows]
     result["rows"] += [{"kind": LINKS, **link._asdict(), "measured": True} for link in here.links.values()]
     result["rows"] += [{"kind": LINKS, **link._asdict(), "measured": False} for link in assumed]
@@ -158,10 +158,13 @@ COLUMNS = {
                 *(1e3 * row["step_seconds"][name] for name in ("median", "low", "high"))
             ),
         ),
-        ("computed, ms", lambda row: f"{1e3 * row['computed_seconds']:.2f}"),
-        ("measured / computed", lambda row: _times(row["measured_over_computed"])),
-        ("x one process", lambda row: _times(row["speedup"])),
-        ("weak scaling", lambda row: _times(row["weak_efficiency"])),
+        (
+            "computed, ms",
+            lambda row: f"{1e3 * row['computed_seconds']:.2f}" if "computed_seconds" in row else "",
+        ),
+        ("measured / computed", lambda row: _times(row.get("measured_over_computed"))),
+        ("x one process", lambda row: _times(row.get("speedup"))),
+        ("weak scaling", lambda row: _times(row.get("weak_efficiency"))),
     ),
     LINKS: (
         ("link", lambda row: row["name"]),

@@ -36,6 +36,7 @@ def measure(
     shared: list[int],
     counts: list[int],
     data: list[str],
+    examples: int,
     repeats: int,
 ) -> Measured:
     """Times groups of processes, which take turns.
@@ -46,9 +47,9 @@ def measure(
         shared: batch sizes that the processes of a group share out.
         counts: how many processes a group has; 1 among them.
         data: name and folder of the data set.
+        examples: how many it has.
         repeats: how many times to time each.
     """
-    examples = _count_examples(*data)
     sizes = {count: batch_sizes if count == 1 else shared for count in counts}
     jobs = {count: list(_jobs(presets, sizes[count], count, examples)) for count in counts}
     with ExitStack() as stack:
@@ -61,12 +62,6 @@ def measure(
         for job, sent in zip(group.jobs, group.sent, strict=True)
     }
     return summarize(timings, sent)
-
-
-def _count_examples(name: str, *data_dir: str) -> int:
-    from mnist_jax import load
-
-    return len(load(name, *data_dir, validation_fraction=0.0).train)
 
 
 def _run(group: Group, job: Job) -> Callable[[], None]:
@@ -90,8 +85,7 @@ def summarize(
 ) -> Measured:
     """Makes rows of timings, and of what is sent in a step, by number of processes and job.
 
-    Gloo, which joins processes on the CPU, sends the arrays of one operation one after another, each with the
-    link's latency. Rows that Ctrl-C left out are left out.
+    Rows that Ctrl-C left out are left out.
     """
     seconds = {key: timing.median / key[1].steps for key, timing in timings.items()}
     steps: dict[str, dict[int, float]] = {}
@@ -101,27 +95,29 @@ def summarize(
     links = _links(seconds)
     rows = []
     for (count, job), timing in timings.items():
+        row = {
+            "preset": job.preset,
+            "batch_size": job.size,
+            "processes": count,
+            "step_seconds": summary([sample / job.steps for sample in timing.samples])._asdict(),
+        }
         share = Job("alone", job.preset, job.size // count, job.steps)
+        if job.kind == "alone" and count == 1:
+            rows.append(row)
         if job.kind == "shared" and (count, share) in seconds and count in links:
-            link, one = links[count], steps.get(job.preset, {})
-            of_step = sent[count, job]
-            waiting = link.latency * sum(each.arrays for each in of_step)
-            sending = sum(each.size for each in of_step) / link.bandwidth
-            computed = seconds[count, share] + waiting + sending
+            one = steps.get(job.preset, {})
+            computed = seconds[count, share] + _all_reduce(links[count], sent[count, job])
             own = seconds[count, job]
-            rows.append(
-                {
-                    "preset": job.preset,
-                    "batch_size": job.size,
-                    "processes": count,
-                    "step_seconds": summary([sample / job.steps for sample in timing.samples])._asdict(),
-                    "computed_seconds": computed,
-                    "measured_over_computed": own / computed,
-                    "speedup": one[job.size] / own if job.size in one else None,
-                    "weak_efficiency": one[share.size] / own if share.size in one else None,
-                }
-            )
+            row |= {"computed_seconds": computed, "measured_over_computed": own / computed}
+            row |= {"speedup": one[job.size] / own if job.size in one else None}
+            row |= {"weak_efficiency": one[share.size] / own if share.size in one else None}
+            rows.append(row)
     return Measured(rows, steps, links)
+
+
+def _all_reduce(link: model.Link, sent: tuple[Collective, ...]) -> float:
+    """Seconds that Gloo takes, which sends one array after another."""
+    return sum(each.arrays * link.latency + each.size / link.bandwidth for each in sent)
 
 
 def _links(seconds: dict[tuple[int, Job], float]) -> dict[int, model.Link]:

@@ -57,7 +57,7 @@ class Group:
     def __enter__(self) -> "Group":
         try:
             for number, _ in enumerate(self.jobs, 1):
-                status(f"compiling for {self.count} processes: {number} of {len(self.jobs)}")
+                status(f"compiling for processes, {self.count} of them: {number} of {len(self.jobs)}")
                 sent, *_ = [process.receive() for process in self.processes]
                 self.sent.append([Collective(*each) for each in sent])
         except BaseException:

@@ -98,7 +98,8 @@ def test_rows_are_what_was_measured_and_what_the_model_says() -> None:
     found = summarize(timings, of_steps)
     assert found.steps == {"mlp-100": {16: 2.0, 32: 3.0}}
     assert found.links[2].bandwidth == pytest.approx(1e6)
-    (row,) = found.rows
+    assert [(row["processes"], row["batch_size"]) for row in found.rows] == [(1, 16), (1, 32), (2, 32)]
+    row = found.rows[-1]
     computed = 2.5 + 3 * 0.1 + 1000 / 1e6
     assert row["step_seconds"]["median"] == 6.0
     assert row["computed_seconds"] == pytest.approx(computed, rel=1e-4)
@@ -129,9 +130,9 @@ def test_processes_are_measured_and_links_computed(tmp_path: Path) -> None:
         (size, count) for size in (16, 32, 4096) for count in (1, 2)
     ]
     measured = rows["processes of this machine, measured"]
-    assert [(row["batch_size"], row["processes"]) for row in measured] == [(16, 2), (32, 2)]
+    assert [(row["batch_size"], row["processes"]) for row in measured] == [(16, 1), (32, 1), (16, 2), (32, 2)]
     assert all(row["step_seconds"]["median"] > 0 for row in measured)
-    assert measured[1]["speedup"] > 0
+    assert measured[-1]["speedup"] > 0
     assert [link["measured"] for link in rows["links"]] == [True] + 5 * [False]
     computed = {(row["device"], row["link"]): row for row in rows["several devices, computed"]}
     assert {device for device, _ in computed} == {"this machine's CPU", "gpu: A"}
