@@ -11,7 +11,8 @@ from mnist_jax.errors import RunError
 
 PRESETS = ("mlp-100", "lenet-5", "mlp-1024-512-deformed")
 BATCH_SIZES = tuple(2**power for power in range(4, 11))
-SHARED_SIZES = (16, 64, 256, 1024)  # of the processes, and of the programs that are described
+SHARED_SIZES = (16, 64, 256, 1024)  # of processes
+PROGRAM_SIZES = (64, 1024)  # of programs that are described
 DEVICES = (1, 2, 4, 8)
 PROCESSES = (1, 2, 4)
 SIMULATED, MEASURED = "simulated devices", "processes of this machine, measured"
@@ -68,7 +69,7 @@ def scale(
     check_positive_int("repeats", repeats)
     parameters = {name: preset(name).network.num_params for name in preset_names or PRESETS}
     sizes = sorted({check_positive_int("batch size", size) for size in batch_sizes or BATCH_SIZES})
-    shared = sizes if batch_sizes else list(SHARED_SIZES)
+    shared, described = (sizes, sizes) if batch_sizes else (list(SHARED_SIZES), list(PROGRAM_SIZES))
     counts = sorted({1, *(check_positive_int("devices", number) for number in devices or DEVICES)})
     groups = sorted({1, *(check_positive_int("processes", number) for number in processes or PROCESSES)})
     assumed = [*model.LINKS, *map(model.parse_link, links or ())]
@@ -76,7 +77,7 @@ def scale(
     data = [dataset, *([] if data_dir is None else [str(data_dir)])]
     examples = len(load(*data, validation_fraction=0.0).train)
     result = output.new("scale", CLOCK) | {"dataset": dataset}
-    jobs = [(name, size, count) for name in parameters for size in shared for count in counts]
+    jobs = [(name, size, count) for name in parameters for size in described for count in counts]
     result["rows"] += [{"kind": SIMULATED, **row} for row in describe(jobs)]
     here = measure(list(parameters), sizes, shared, groups, data, examples, repeats)
     result["rows"] += [{"kind": MEASURED, **row} for row in here.rows]
@@ -207,9 +208,13 @@ def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
                 own = [row for row in measured if row["preset"] == name and row["speedup"]]
                 points = ([row[key] for row in own] for key in ("batch_size", "speedup"))
                 panel.plot(*points, "ko", markersize=4, label="2 processes here, measured")
-            panel.set(xscale="log", title=name, xlabel="batch size", ylim=(0, 2.1))
+            panel.set(xscale="log", title=name, xlabel="batch size")
             panel.set_xticks(sizes := list(computed[0]["speedups"])[::2], [str(size) for size in sizes])
             panel.set_xticks([], minor=True)
             panel.grid(alpha=0.3)
         line[0].set_ylabel(f"two devices, x one\n{device}", fontsize="small")
-    grid[0][0].legend(fontsize="x-small", loc="upper left")
+    grid[0][0].set_ylim(0, None)
+    lines, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(
+        lines, labels, loc="outside upper center", ncols=len(labels), fontsize="small", frameon=False
+    )
