@@ -215,6 +215,4 @@ def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
         line[0].set_ylabel(f"two devices, x one\n{device}", fontsize="small")
     grid[0][0].set_ylim(0, None)
     lines, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(
-        lines, labels, loc="outside upper center", ncols=len(labels), fontsize="small", frameon=False
-    )
+    figure.legend(lines, labels, loc="outside upper center", ncols=3, fontsize="small", frameon=False)
