@@ -34,8 +34,8 @@ from mnist_jax.errors import RuntimeUnavailableError
 from mnist_jax.training.loop import fit
 from mnist_jax.training.records import FitResult
 
-# Half of the tests' time is compiling. LLVM does not optimize in this process, unless XLA_FLAGS says how much,
-# as the nightly suite does. Processes that tests start compile as users' do: XLA reads its flags only once.
+# Half of the tests' time is compiling. LLVM does not optimize in this process, unless XLA_FLAGS says how
+# much, as the nightly suite does. Processes that tests start compile as users' do: XLA reads its flags once.
 if "xla_backend_optimization_level" not in (flags := os.environ["XLA_FLAGS"]):
     os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0"
     jax.devices()

@@ -145,6 +145,37 @@ def test_a_signal_to_one_process_stops_all_after_the_epoch_and_they_go_on(
     assert digest(run) == undisturbed
 
 
+@pytest.mark.slow
+def test_processes_share_out_a_sweep_and_the_first_writes_the_same_table(tmp_path: Path) -> None:
+    sweep = [
+        "sweep",
+        *[
+            "--dataset",
+            "digits",
+            "--hidden",
+            "16",
+            "--epochs",
+            "2",
+            "--seeds",
+            "2",
+            "--learning-rate",
+            "1e-3,1e-2",
+        ],
+    ]
+    assert main([*sweep, "--out", str(tmp_path / "one")]) == 0
+    with launched(*sweep, "--out", str(tmp_path / "two")) as started:
+        _, errors = started.communicate(timeout=120)
+    assert started.returncode == 0, errors
+    one, two = (json.loads((tmp_path / name / "sweep.json").read_text()) for name in ("one", "two"))
+    rates, accuracies = (
+        [[row[name] for row in table["rows"]] for table in (one, two)]
+        for name in ("learning_rate", "accuracies")
+    )
+    assert rates[0] == rates[1] == [1e-3, 1e-2]
+    np.testing.assert_allclose(accuracies[0], accuracies[1], atol=0.01)
+    assert one["best"] == two["best"]
+
+
 @pytest.mark.nightly
 def test_early_stopping_is_that_of_two_devices(tmp_path: Path) -> None:
     options = [*TRAIN, "--epochs", "60", "--learning-rate", "0.03", "--early-stopping", "1"]
