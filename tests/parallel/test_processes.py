@@ -147,21 +147,8 @@ def test_a_signal_to_one_process_stops_all_after_the_epoch_and_they_go_on(
 
 @pytest.mark.slow
 def test_processes_share_out_a_sweep_and_the_first_writes_the_same_table(tmp_path: Path) -> None:
-    sweep = [
-        "sweep",
-        *[
-            "--dataset",
-            "digits",
-            "--hidden",
-            "16",
-            "--epochs",
-            "2",
-            "--seeds",
-            "2",
-            "--learning-rate",
-            "1e-3,1e-2",
-        ],
-    ]
+    sweep = ["sweep", "--dataset", "digits", "--hidden", "16", "--epochs", "2"]
+    sweep += ["--seeds", "2", "--learning-rate", "1e-3,1e-2"]
     assert main([*sweep, "--out", str(tmp_path / "one")]) == 0
     with launched(*sweep, "--out", str(tmp_path / "two")) as started:
         _, errors = started.communicate(timeout=120)
