@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_jax.cli import parallel
+from mnist_jax.parallel.selection import check_devices, select_devices
 
 if TYPE_CHECKING:
     import jax
@@ -29,7 +29,7 @@ def groups(counts: list[str] | None) -> "list[list[jax.Device]]":
 
     if not counts:
         return [[device] for device in jax.devices()]
-    return [parallel.chosen(parallel.check_devices(count)) or [] for count in counts]
+    return [select_devices(check_devices(count)) or [] for count in counts]
 
 
 def name_of(devices: "list[jax.Device]") -> str:

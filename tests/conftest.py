@@ -14,8 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# Several devices on the CPU, so that a wrong assumption of one shows; also in processes that tests start.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Read when JAX starts. Half of the tests' time is compiling: LLVM does not optimize, unless XLA_FLAGS says
+# how much, as the nightly suite does. Several devices on the CPU, so that a wrong assumption of one shows.
+os.environ["XLA_FLAGS"] = (
+    f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} "
+    "--xla_force_host_platform_device_count=8"
+)
 
 import hypothesis
 import jax
@@ -33,13 +37,6 @@ from mnist_jax.data.formats import idx
 from mnist_jax.errors import RuntimeUnavailableError
 from mnist_jax.training.loop import fit
 from mnist_jax.training.records import FitResult
-
-# Half of the tests' time is compiling. LLVM does not optimize in this process, unless XLA_FLAGS says how
-# much, as the nightly suite does. Processes that tests start compile as users' do: XLA reads its flags once.
-if "xla_backend_optimization_level" not in (flags := os.environ["XLA_FLAGS"]):
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0"
-    jax.devices()
-    os.environ["XLA_FLAGS"] = flags
 
 # What a test takes depends on the machine: no example fails for being slow.
 hypothesis.settings.register_profile("no-deadline", deadline=None)

@@ -14,24 +14,14 @@ from mnist_jax._utils.process_setup import start_jax
 from mnist_jax.cli import console
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import BackendError, RunError, SpecError
+from mnist_jax.parallel.selection import check_devices
 from mnist_jax.runs import directory, pipeline
 
 if TYPE_CHECKING:
-    import jax
+    pass
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 SHUTDOWN_S = 3600  # how long a process waits at its end for the first, which exports and checks
-
-
-def check_devices(text: str | None) -> str | None:
-    """Checks the form of `--devices`.
-
-    Raises:
-        SpecError: it is neither all nor a number.
-    """
-    if text not in (None, "all") and not (text.isdecimal() and int(text)):
-        raise SpecError(f"--devices must be all, or a number of at least 1; got {text!r}")
-    return text
 
 
 Devices = Annotated[
@@ -246,24 +236,3 @@ def _local_address() -> str | None:
         return None
     number = int("".join(letter for letter in job if letter.isdecimal()) or "0")
     return f"127.0.0.1:{61440 + number % 4096}"  # above the ports that systems give out by themselves
-
-
-def chosen(text: str | None) -> "list[jax.Device] | None":
-    """The devices that `--devices` names; all of all processes where there are several.
-
-    Raises:
-        SpecError: there are fewer.
-    """
-    import jax
-
-    devices = jax.devices()
-    if jax.process_count() > 1:
-        if text not in (None, "all"):
-            raise SpecError(f"--devices must be all where several processes share the work; got {text}")
-        return devices
-    if text is None:
-        return None
-    count = len(devices) if text == "all" else int(text)
-    if count > len(devices):
-        raise SpecError(f"--devices must be at most {len(devices)}, all that JAX has here; got {count}")
-    return devices[:count]

@@ -14,6 +14,7 @@ from mnist_jax.cli import console, options, parallel
 from mnist_jax.config.presets import PRESETS, preset
 from mnist_jax.config.serialization import to_json
 from mnist_jax.config.validation import check_positive_int
+from mnist_jax.parallel.selection import select_devices
 from mnist_jax.runs import directory, pipeline, provenance
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def reproduce(
         options.check_file(path, ".json", ".md")
 
     start_jax()
-    chosen = parallel.chosen(devices)
+    chosen = select_devices(devices)
     from mnist_jax.data.datasets import load
 
     result: dict[str, Any] = {

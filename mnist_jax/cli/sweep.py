@@ -20,6 +20,7 @@ from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import HyperParams, check_hyperparams
 from mnist_jax.config.validation import check_positive_int
 from mnist_jax.errors import RunError, SpecError
+from mnist_jax.parallel.selection import select_devices
 from mnist_jax.runs import directory, locking, pipeline, provenance, session
 from mnist_jax.runs.sweeps import sweep_session
 from mnist_jax.runs.sweeps.sweep_results import SWEEP, sweep_from_json
@@ -117,7 +118,7 @@ def sweep(
 
     start_jax()
     start_matplotlib()
-    chosen = parallel.chosen(devices)
+    chosen = select_devices(devices)
     loaded = group.together(lambda: load_new(dataset, data_dir, source, validation_fraction))
     run = new_run(preset_name, config, combinations[0], 0, loaded, source, validation_fraction)
     group.check_same(run)

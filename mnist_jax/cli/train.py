@@ -25,6 +25,7 @@ from mnist_jax.config.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedu
 from mnist_jax.config.presets import DEFAULT_PRESET, preset
 from mnist_jax.config.training import MONITORS
 from mnist_jax.config.validation import check_positive_int
+from mnist_jax.parallel.selection import select_devices
 from mnist_jax.runs import directory, locking, pipeline, provenance, session
 
 
@@ -231,7 +232,7 @@ def _train(
 ) -> tuple[pipeline.RunOutcome, dict[str, Any]]:
     """Trains in the locked run directory; returns the outcome and the content of `metrics.json`."""
     folder, run = job.folder, job.run
-    versions, chosen = provenance.versions(), parallel.chosen(devices)
+    versions, chosen = provenance.versions(), select_devices(devices)
     locked = directory.create_run_dir(folder, run, versions) if job.is_new else locking.reopen_run_dir(folder)
     with ExitStack() as stack:
 

@@ -107,7 +107,7 @@ def test_rows_are_what_was_measured_and_what_the_model_says() -> None:
     assert (row["speedup"], row["weak_efficiency"]) == (3 / 6, 2 / 6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_processes_are_measured_and_links_computed(tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     steps = [

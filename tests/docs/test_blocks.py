@@ -45,8 +45,9 @@ def blocks(page: str, mnist: bool) -> list[tuple[str, str, str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_runs(page: str, installed: Path, tmp_path: Path) -> None:
-    """In order, in an empty folder; the README's with the real MNIST, if it exists."""
+    """In order, in an empty folder, compiled as users' do; the README's with the real MNIST, if it exists."""
     environment = {**os.environ, "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}"}
+    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     data_dir = os.environ.get("MNIST_JAX_TEST_DATA_DIR") if page == "README.md" else None
     if data_dir:
         environment["MNIST_JAX_DATA_DIR"] = str((ROOT / data_dir).resolve())

@@ -14,17 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.scaling.programs import without_simulation
 from mnist_jax.cli import main
 
 TRAIN = ("train", "--dataset", "digits", "--hidden", "16", "--batch-size", "50")
 
 
+def one_device() -> str:
+    """XLA's flags of this process, without simulated devices."""
+    return without_simulation(os.environ["XLA_FLAGS"])
+
+
 @contextmanager
 def launched(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """A launch of two processes of one device each."""
+    """A launch of two processes of one device each, compiled as in this one."""
     with subprocess.Popen(
         [sys.executable, "-m", "mnist_jax.cli", "launch", "--processes", "2", *arguments],
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": one_device()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -194,7 +200,12 @@ def test_open_mpi_starts_them(undisturbed: str, tmp_path: Path) -> None:
     ]
     command += [*TRAIN, "--epochs", "6", "--distributed", "--json", "--out", str(tmp_path / "run")]
     done = subprocess.run(
-        command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=300, check=False
+        command,
+        env={**os.environ, "XLA_FLAGS": one_device()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["device"].endswith("in 2 processes")
