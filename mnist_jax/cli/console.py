@@ -35,7 +35,8 @@ def print_error(message: str) -> None:
 def print_status(message: str) -> None:
     """Prints a line for people on stderr."""
     if not quiet:
-        print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
+        # In one piece, so that no signal comes between a line and its end.
+        print(f"{printable(message)}\n", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any) -> None:
