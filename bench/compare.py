@@ -22,7 +22,7 @@ def compare(
 ) -> None:
     """How many times as long as B's rows A's take, with a 95 % interval, and in what the two differ.
 
-    Example: python -m bench compare before/throughput.json after/throughput.json
+    Example: mnist-jax bench compare before/throughput.json after/throughput.json
     """
     from rich.console import Console
     from rich.table import Table

@@ -57,7 +57,7 @@ def conformance(
     Exits with code 1 if a runtime's outputs for a float32 file differ from JAX's. A runtime that cannot be
     installed on this machine is reported as not run.
 
-    Example: python -m bench conformance runs/my-run --runtime opencv --runtime tract
+    Example: mnist-jax bench conformance runs/my-run --runtime opencv --runtime tract
     """
     names = tuple(dict.fromkeys(runtime or RUNTIMES))
     for name in names:

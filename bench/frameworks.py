@@ -36,7 +36,7 @@ def frameworks(
 ) -> None:
     """Seconds per epoch and accuracy of mnist-jax, Keras, PyTorch and a plain JAX loop.
 
-    Example: python -m bench frameworks --batch-size 32 --python python3.11
+    Example: mnist-jax bench frameworks --batch-size 32 --python python3.11
     """
     from mnist_jax import load, preset
     from mnist_jax.config.validation import check_positive_int

@@ -33,7 +33,7 @@ def latency(
 ) -> None:
     """Latency of one image and throughput of many: JAX, ONNX Runtime, Keras and PyTorch.
 
-    Example: python -m bench latency --peer "onnx runtime"
+    Example: mnist-jax bench latency --peer "onnx runtime"
     """
     from mnist_jax import load, preset
     from mnist_jax.config.validation import check_positive_int

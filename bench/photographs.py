@@ -49,7 +49,7 @@ def photographs(
 
     The runs must be trained with `--validation-fraction 0.16666666`, so that no digit is known to them.
 
-    Example: python -m bench photographs runs/mine --set working
+    Example: mnist-jax bench photographs runs/mine --set working
     """
     from mnist_onnx import Classifier
 

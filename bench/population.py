@@ -44,7 +44,7 @@ def population(
 ) -> None:
     """Networks per second to a target accuracy, by the number of networks trained at once.
 
-    Example: python -m bench population --networks 1 --networks 16
+    Example: mnist-jax bench population --networks 1 --networks 16
     """
     from mnist_jax import Config, load, preset
     from mnist_jax.config.validation import check_positive_int
@@ -53,6 +53,7 @@ def population(
     check_positive_int("repeats", repeats)
     data = load(dataset, data_dir)
     config = Config(preset(preset_name).network, batch_size=batch_size)
+    together = groups(device_counts or ["1"])
     result = output.new("population", CLOCK) | {
         "dataset": dataset,
         "preset": preset_name,
@@ -61,7 +62,7 @@ def population(
         "learning_rate": learning_rate,
     }
     trainings: dict[tuple[int, str], _Training] = {}
-    for devices in groups(device_counts or ["1"]):
+    for devices in together:
         for count in counts or (1, 4, 16, 64, 256, *(1024,) * (devices[0].platform == "gpu")):
             number = check_positive_int("networks", count)
             if number % len(devices):

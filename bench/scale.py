@@ -18,11 +18,12 @@ PROCESSES = (1, 2, 4)
 SIMULATED, MEASURED = "simulated devices", "processes of this machine, measured"
 LINKS, COMPUTED = "links", "several devices, computed"
 CLOCK = (
-    "Processes: a step of an epoch whose batches all processes share out, from the word to start until the "
+    "Processes: a step of an epoch whose batches all processes share out, from the start signal until the "
     "last has its new state; all rows take turns; median, fastest and slowest. Computed: one device's "
     "measured step for its share of the batch, plus an all-reduce by the link's latency and bandwidth; for "
-    "processes, each by itself at the same time, plus the all-reduce of their measured link. Simulated "
-    "devices: the compiled program of one step on the CPU; they have no times."
+    "processes, each by itself at the same time, plus the all-reduce of their measured link. Several devices "
+    "pay where they are at least 1.1 times as fast as one. Weak scaling: one process's step for its share, "
+    "over the step of all. Simulated devices: the compiled program of one step on the CPU, without times."
 )
 
 
@@ -59,7 +60,7 @@ def scale(
 ) -> None:
     """At which batch size a second device pays: operations by device, processes of this machine, fast links.
 
-    Example: python -m bench scale --preset mlp-100 --link "mine:20:25"
+    Example: mnist-jax bench scale --preset mlp-100 --link "mine:20:25"
     """
     from bench.scaling.measure import measure
     from bench.scaling.programs import describe
@@ -125,9 +126,9 @@ def _computed(
 
 
 def _batch_size(row: dict[str, Any]) -> str:
-    """From where on it pays; if nowhere, how far was computed."""
+    """From where on it pays; if everywhere or nowhere, how far was computed."""
     if row["pays_from"] is not None:
-        return f"{row['pays_from']:,}"
+        return f"{row['pays_from']:,}{' or less' if row['pays_from'] == min(row['speedups']) else ''}"
     return f"not up to {max(row['speedups']):,}" if row["speedups"] else "not computed"
 
 

@@ -61,7 +61,7 @@ def test_error(
 ) -> None:
     """Test error of presets trained on all training images, as a mean over seeds.
 
-    Example: python -m bench test-error --preset mlp-1024-512-deformed --out bench/results
+    Example: mnist-jax bench test-error --preset mlp-1024-512-deformed --out bench/results
     """
     if seeds:
         check_positive_int("seeds", seeds)

@@ -57,7 +57,7 @@ def throughput(
 ) -> None:
     """Images per second by preset and batch size on each device, and the ratio to a lower bound.
 
-    Example: python -m bench throughput --preset mlp-100 --batch-size 32
+    Example: mnist-jax bench throughput --preset mlp-100 --batch-size 32
     """
     import jax
 
@@ -73,9 +73,10 @@ def throughput(
     recipes = {name: preset(name) for name in preset_names or PRESETS}
     sizes = [check_positive_int("batch size", size) for size in batch_sizes or BATCH_SIZES]
     data = load(dataset, data_dir, validation_fraction=0.0).train
+    together = groups(device_counts)
     result = output.new("throughput", CLOCK) | {"dataset": dataset, "examples": len(data)}
     programs: dict[str, _Program] = {}
-    for devices in groups(device_counts):
+    for devices in together:
         with jax.default_device(devices[0]):
             peaks = {dtype: len(devices) * peak_flops(dtype) for dtype in dtypes or DTYPES}
             mesh = as_mesh(devices) if len(devices) > 1 else None

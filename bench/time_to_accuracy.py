@@ -42,7 +42,7 @@ def time_to_accuracy(
 ) -> None:
     """Seconds from the start of a process to a target test accuracy, cold and warm.
 
-    Example: python -m bench time-to-accuracy --target 97
+    Example: mnist-jax bench time-to-accuracy --target 97
     """
     from mnist_jax import load
     from mnist_jax.config.validation import check_choice, check_positive_int

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from mnist_jax.errors import SpecError
 
+LEAST = 1.1  # times as fast as one device: what "pays" means
+
 
 class Link(NamedTuple):
     """A connection between two devices.
@@ -103,7 +105,7 @@ def speedups(steps: Mapping[int, float], devices: int, link: Link, size: int) ->
     }
 
 
-def pays_from(speedup: Mapping[int, float], least: float = 1.0) -> int | None:
+def pays_from(speedup: Mapping[int, float], least: float = LEAST) -> int | None:
     """The smallest batch size from which on several devices are at least `least` times as fast, or None.
 
     Examples:

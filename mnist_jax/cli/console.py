@@ -3,7 +3,9 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,14 @@ def print_status(message: str) -> None:
     if not quiet:
         # In one piece, so that no signal comes between a line and its end.
         print(f"{printable(message)}\n", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Shows warnings of the library as the command's other lines."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print_status(f"WARNING: {message}")
+        yield
 
 
 def print_json(value: Any) -> None:

@@ -180,6 +180,11 @@ def join(
             shutdown_timeout_seconds=SHUTDOWN_S,
         )
     except Exception as error:  # of any type, from several libraries
+        if distributed and isinstance(error, ValueError):  # JAX has found nobody to ask
+            raise BackendError(
+                "--distributed must run in a job of Slurm, Open MPI, Kubernetes or Cloud TPU; got none; "
+                "start processes by hand with --coordinator, --processes and --process-id"
+            ) from None
         reason = " ".join(str(error).split())[:300]
         where = "a job of Slurm, Open MPI, Kubernetes or Cloud TPU" if distributed else address
         raise BackendError(f"the processes must be able to find each other by {where}; {reason}") from None

@@ -246,6 +246,7 @@ def _train(
         num_params = f"{run.config.model.num_params:,} parameters"
         console.print_status(f"{run.preset} on {run.dataset}: {run.config.model}, {num_params}")
         shown = stack.enter_context(progress.watch(run.config.epochs, len(start.history)))
+        stack.enter_context(console.warnings_as_lines())
         return session.complete(
             folder, run, job.data, versions, started, start, checkpoint_every, shown=shown, devices=chosen
         )

@@ -39,7 +39,8 @@ def test_the_speedup_is_that_of_one_device_s_share_and_an_all_reduce() -> None:
     steps = {16: 4.0, 32: 6.0, 64: 10.0, 128: 18.0, 100: 15.0}
     speedups = model.speedups(steps, 2, SLOW, size=10)
     assert speedups == pytest.approx({32: 6 / (4 + 2), 64: 10 / (6 + 2), 128: 18 / (10 + 2)})
-    assert model.pays_from(speedups) == 32
+    assert model.pays_from(speedups, least=1.0) == 32
+    assert model.pays_from(speedups) == 64
     assert model.pays_from(speedups, least=1.3) == 128
     assert model.pays_from(speedups, least=1.6) is None
     assert model.pays_from({32: 1.1, 64: 0.9, 128: 1.2}) == 128, "from there on, not somewhere"
