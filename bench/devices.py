@@ -8,14 +8,11 @@ from mnist_jax.parallel.selection import check_devices, select_devices
 
 if TYPE_CHECKING:
     import jax
+    from jax.sharding import Mesh
 
 Devices = Annotated[
     list[str] | None,
-    typer.Option(
-        "--devices",
-        metavar="all|N",
-        help="How many devices share the work; may be repeated.",
-    ),
+    typer.Option("--devices", metavar="all|N", help="How many devices share the work; may be repeated."),
 ]
 
 
@@ -30,6 +27,13 @@ def groups(counts: list[str] | None) -> "list[list[jax.Device]]":
     if not counts:
         return [[device] for device in jax.devices()]
     return [select_devices(check_devices(count)) or [] for count in counts]
+
+
+def mesh_of(devices: "list[jax.Device]") -> "Mesh | None":
+    """The mesh of several devices; None for one, whose programs then are those without a mesh."""
+    from mnist_jax.parallel.mesh import as_mesh
+
+    return as_mesh(devices) if len(devices) > 1 else None
 
 
 def name_of(devices: "list[jax.Device]") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench import options, output
-from bench.devices import Devices, groups, name_of
+from bench.devices import Devices, groups, mesh_of, name_of
 from bench.timing import Timing, interleaved
 
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ class _Training:
         import jax.numpy as jnp
 
         from mnist_jax import HyperParams, evaluate, init_state, train_epoch
-        from mnist_jax.parallel.mesh import as_mesh, batch_sharding, place, replicate
+        from mnist_jax.parallel.mesh import batch_sharding, place, replicate
         from mnist_jax.training.sweep import map_runs
 
-        mesh = as_mesh(devices) if len(devices) > 1 else None
+        mesh = mesh_of(devices)
         self.count, self.devices, self.target, self.most_epochs = count, devices, target, most_epochs
         rates = HyperParams(*(jnp.full(count, value, jnp.float32) for value in HyperParams(learning_rate)))
         keys = jax.random.split(jax.random.key(0), count)

@@ -22,8 +22,9 @@ CLOCK = (
     "last has its new state; all rows take turns; median, fastest and slowest. Computed: one device's "
     "measured step for its share of the batch, plus an all-reduce by the link's latency and bandwidth; for "
     "processes, each by itself at the same time, plus the all-reduce of their measured link. Several devices "
-    "pay where they are at least 1.1 times as fast as one. Weak scaling: one process's step for its share, "
-    "over the step of all. Simulated devices: the compiled program of one step on the CPU, without times."
+    f"pay where they are at least {model.LEAST} times as fast as one. Weak scaling: one process's step for "
+    "its share, over the step of all. Simulated devices: the compiled program of one step on the CPU, "
+    "without times."
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from bench import options, output
-from bench.devices import Devices, groups, name_of
+from bench.devices import Devices, groups, mesh_of, name_of
 from bench.timing import Timing, interleaved
 from bench.workers import TORCH, Baseline, environment
 from mnist_jax.config.networks import Dtype, Network
@@ -64,7 +64,7 @@ def throughput(
     from bench.roofline import floor, peak_flops
     from mnist_jax import PRESETS, load, preset
     from mnist_jax.config.validation import check_choice, check_positive_int
-    from mnist_jax.parallel.mesh import as_mesh, replicate
+    from mnist_jax.parallel.mesh import replicate
 
     check_positive_int("repeats", repeats)
     for dtype in dtypes or ():
@@ -79,7 +79,7 @@ def throughput(
     for devices in together:
         with jax.default_device(devices[0]):
             peaks = {dtype: len(devices) * peak_flops(dtype) for dtype in dtypes or DTYPES}
-            mesh = as_mesh(devices) if len(devices) > 1 else None
+            mesh = mesh_of(devices)
             examples = replicate(data, mesh)
             for name, recipe in recipes.items():
                 for size in (size * (len(devices) if per_device else 1) for size in sizes):

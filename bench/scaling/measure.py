@@ -1,7 +1,7 @@
 """Timing of processes on this machine that share out a step: measured, and as the model computes it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 from bench import output
@@ -53,7 +53,10 @@ def measure(
     sizes = {count: batch_sizes if count == 1 else shared for count in counts}
     jobs = {count: list(_jobs(presets, sizes[count], count, examples)) for count in counts}
     with ExitStack() as stack:
-        groups = {count: stack.enter_context(Group(count, jobs[count], data)) for count in counts}
+        groups = {}
+        for count in counts:
+            groups[count] = stack.enter_context(closing(Group(count, jobs[count], data)))
+            groups[count].compile()
         runs = {(count, job): _run(groups[count], job) for count in counts for job in jobs[count]}
         timings = interleaved(runs, repeats, output.status)
     sent = {

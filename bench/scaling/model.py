@@ -33,9 +33,6 @@ class Link(NamedTuple):
     latency: float
     bandwidth: float
 
-    def __str__(self) -> str:
-        return f"{self.name}: {1e6 * self.latency:.3g} us, {self.bandwidth / 1e9:.3g} GB/s"
-
 
 # Assumptions, not measurements: the bandwidth of the data sheet in one direction, and a round latency of the
 # kind's order, software included.

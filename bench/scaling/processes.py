@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import sys
-from types import TracebackType
 from typing import NamedTuple
 
 from bench.output import status
@@ -54,24 +53,12 @@ class Group:
             for index in range(count)
         ]
 
-    def __enter__(self) -> "Group":
-        try:
-            for number, _ in enumerate(self.jobs, 1):
-                status(f"compiling for processes, {self.count} of them: {number} of {len(self.jobs)}")
-                sent, *_ = [process.receive() for process in self.processes]
-                self.sent.append([Collective(*each) for each in sent])
-        except BaseException:
-            self._kill()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._kill()
+    def compile(self) -> None:
+        """Waits until all processes have compiled their jobs."""
+        for number, _ in enumerate(self.jobs, 1):
+            status(f"compiling for processes, {self.count} of them: {number} of {len(self.jobs)}")
+            sent, *_ = [process.receive() for process in self.processes]
+            self.sent.append([Collective(*each) for each in sent])
 
     def run(self, job: Job) -> None:
         """Has all processes do a job, and waits for the last of them."""
@@ -80,6 +67,7 @@ class Group:
         for process in self.processes:
             process.receive()
 
-    def _kill(self) -> None:
+    def close(self) -> None:
+        """Ends all processes."""
         for process in self.processes:
             process.kill()

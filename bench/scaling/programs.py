@@ -1,6 +1,8 @@
 """What the compiled program of a step does on each of several devices, which the CPU simulates.
 
-python -m bench.scaling.programs JOBS
+    python -m bench.scaling.programs
+
+It answers each `[preset, batch_size, devices]` that it reads.
 """
 
 import json

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,12 +17,8 @@ from mnist_jax.errors import BackendError, RunError, SpecError
 from mnist_jax.parallel.selection import check_devices
 from mnist_jax.runs import directory, pipeline
 
-if TYPE_CHECKING:
-    pass
-
 LOCAL = ("127.0.0.1", "localhost", "::1")
 SHUTDOWN_S = 3600  # how long a process waits at its end for the first, which exports and checks
-
 
 Devices = Annotated[
     str | None,

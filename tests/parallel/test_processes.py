@@ -20,17 +20,17 @@ from mnist_jax.cli import main
 TRAIN = ("train", "--dataset", "digits", "--hidden", "16", "--batch-size", "50")
 
 
-def one_device() -> str:
-    """XLA's flags of this process, without simulated devices."""
-    return without_simulation(os.environ["XLA_FLAGS"])
+def one_device() -> dict[str, str]:
+    """The environment of processes that have one device each, and compile as this one does."""
+    return {**os.environ, "XLA_FLAGS": without_simulation(os.environ["XLA_FLAGS"])}
 
 
 @contextmanager
 def launched(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """A launch of two processes of one device each, compiled as in this one."""
+    """A launch of two processes of one device each."""
     with subprocess.Popen(
         [sys.executable, "-m", "mnist_jax.cli", "launch", "--processes", "2", *arguments],
-        env={**os.environ, "XLA_FLAGS": one_device()},
+        env=one_device(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -39,6 +39,23 @@ def launched(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
             yield launcher
         finally:
             launcher.terminate()  # all of its processes end with it
+
+
+def completed(*arguments: str) -> str:
+    """The output of a launch that must succeed."""
+    with launched(*arguments) as launcher:
+        output, errors = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, errors
+    return output
+
+
+def signaled(run: Path, number: signal.Signals) -> tuple[int, str]:
+    """The exit code and the messages of a launch whose second process gets a signal after an epoch."""
+    with launched(*TRAIN, "--epochs", "6", "--out", str(run)) as launcher:
+        wait_for_epochs(run, 1)
+        os.kill(workers(launcher)[1], number)
+        _, errors = launcher.communicate(timeout=60)
+    return launcher.returncode, errors
 
 
 def digest(folder: Path) -> str:
@@ -83,20 +100,15 @@ def test_a_killed_process_ends_all_and_the_resumed_run_has_the_same_bits(
     undisturbed: str, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with launched(*TRAIN, "--epochs", "6", "--out", str(run)) as first:
-        wait_for_epochs(run, 1)
-        os.kill(workers(first)[1], signal.SIGKILL)
-        _, errors = first.communicate(timeout=60)
-    assert first.returncode == 1
+    code, errors = signaled(run, signal.SIGKILL)
+    assert code == 1
     *_, last = errors.strip().splitlines()
     assert last == (
         "mnist-jax: process 1 of 2 was ended by SIGKILL; go on from the last checkpoint: "
         f"mnist-jax launch --processes 2 train --resume {run}"
     )
     assert not [line for line in errors.splitlines() if "Gloo" in line or "error" in line.lower()]
-    with launched("train", "--resume", str(run), "--json") as second:
-        output, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors
+    output = completed("train", "--resume", str(run), "--json")
     assert json.loads(output)["device"].endswith("in 2 processes")
     assert digest(run) == undisturbed
 
@@ -125,9 +137,7 @@ def test_killed_or_stopped_at_any_moment_it_resumes_to_the_same_bits(
     assert "of 2 was ended by" in errors or "of 2 stopped answering" in errors
     if (run / "config.json").exists():
         command = ["train", "--resume", str(run)]
-    with launched(*command) as second:
-        _, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors
+    completed(*command)
     assert digest(run) == undisturbed
 
 
@@ -137,17 +147,12 @@ def test_a_signal_to_one_process_stops_all_after_the_epoch_and_they_go_on(
     undisturbed: str, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with launched(*TRAIN, "--epochs", "6", "--out", str(run)) as first:
-        wait_for_epochs(run, 1)
-        os.kill(workers(first)[1], signal.SIGINT)
-        _, errors = first.communicate(timeout=60)
-    assert first.returncode == 0, errors
+    code, errors = signaled(run, signal.SIGINT)
+    assert code == 0, errors
     if "stopped after" in errors:  # and not done before
         assert f"of 6 epochs; resume it: mnist-jax train --resume {run}" in errors
         assert digest(run) != undisturbed
-    with launched("train", "--resume", str(run)) as second:
-        _, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors
+    completed("train", "--resume", str(run))
     assert digest(run) == undisturbed
 
 
@@ -156,9 +161,7 @@ def test_processes_share_out_a_sweep_and_the_first_writes_the_same_table(tmp_pat
     sweep = ["sweep", "--dataset", "digits", "--hidden", "16", "--epochs", "2"]
     sweep += ["--seeds", "2", "--learning-rate", "1e-3,1e-2"]
     assert main([*sweep, "--out", str(tmp_path / "one")]) == 0
-    with launched(*sweep, "--out", str(tmp_path / "two")) as started:
-        _, errors = started.communicate(timeout=120)
-    assert started.returncode == 0, errors
+    completed(*sweep, "--out", str(tmp_path / "two"))
     one, two = (json.loads((tmp_path / name / "sweep.json").read_text()) for name in ("one", "two"))
     rates, accuracies = (
         [[row[name] for row in table["rows"]] for table in (one, two)]
@@ -173,9 +176,7 @@ def test_processes_share_out_a_sweep_and_the_first_writes_the_same_table(tmp_pat
 def test_early_stopping_is_that_of_two_devices(tmp_path: Path) -> None:
     options = [*TRAIN, "--epochs", "60", "--learning-rate", "0.03", "--early-stopping", "1"]
     assert main([*options, "--devices", "2", "--out", str(tmp_path / "devices")]) == 0
-    with launched(*options, "--out", str(tmp_path / "processes")) as started:
-        _, errors = started.communicate(timeout=300)
-    assert started.returncode == 0, errors
+    completed(*options, "--out", str(tmp_path / "processes"))
     histories = [(tmp_path / name / "history.csv").read_text() for name in ("devices", "processes")]
     epochs = [len(history.splitlines()) - 1 for history in histories]
     assert epochs[0] == epochs[1] < 60
@@ -188,25 +189,10 @@ def test_open_mpi_starts_them(undisturbed: str, tmp_path: Path) -> None:
     if mpirun is None:
         assert os.environ.get("CI") != "true", "CI needs Open MPI"
         pytest.skip("Open MPI: install it (Debian's package openmpi-bin)")
-    command = [
-        mpirun,
-        "--allow-run-as-root",
-        "--oversubscribe",
-        "-n",
-        "2",
-        sys.executable,
-        "-m",
-        "mnist_jax.cli",
-    ]
-    command += [*TRAIN, "--epochs", "6", "--distributed", "--json", "--out", str(tmp_path / "run")]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "XLA_FLAGS": one_device()},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    command = [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "2"]
+    command += [sys.executable, "-m", "mnist_jax.cli", *TRAIN, "--epochs", "6", "--distributed", "--json"]
+    command += ["--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=one_device(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["device"].endswith("in 2 processes")
     assert digest(tmp_path / "run") == undisturbed
