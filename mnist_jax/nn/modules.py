@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnist_jax.config.networks import CNN, Dtype, Ensemble, KernelInit, Network, members_by_prefix
+from mnist_jax.config.networks import CNN, Dtype, Ensemble, KernelInit, Network, Padding, members_by_prefix
 from mnist_jax.nn.convolution import convolve, pool
 from mnist_jax.nn.matmul import dot_general
 
@@ -35,6 +35,25 @@ _INITIALIZERS: dict[KernelInit, nn.initializers.Initializer] = {
 HIDDEN = "hidden", "layers"  # Flax collection and name of the sown outputs of hidden layers
 
 
+class Conv(nn.Module):
+    """A convolution and its bias, named and initialized as `flax.linen.Conv`, by `convolve`."""
+
+    channels: int
+    kernel_size: int
+    padding: Padding
+    kernel_init: nn.initializers.Initializer
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """`[batch, side, side, channels in]` to `[batch, newside, newside, channels]`."""
+        shape = (self.kernel_size, self.kernel_size, images.shape[-1], self.channels)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        images, kernel, bias = (array.astype(self.dtype) for array in (images, kernel, bias))
+        return convolve(images, kernel, bias, self.padding)
+
+
 class _Network(nn.Module):
     """An MLP or a CNN: pixels `[batch, 28, 28]` in 0..1 to logits `[batch, classes]`."""
 
@@ -46,15 +65,12 @@ class _Network(nn.Module):
     def __call__(self, pixels: jax.Array) -> jax.Array:
         spec, init_fn = self.spec, _INITIALIZERS[self.spec.kernel_init]
         dense = functools.partial(nn.Dense, kernel_init=init_fn, dtype=self.dtype, dot_general=dot_general)
-        conv = functools.partial(
-            nn.Conv, kernel_init=init_fn, dtype=self.dtype, conv_general_dilated=convolve
-        )
         drop = nn.Dropout(self.dropout, deterministic=not self.dropout)
         hidden = pixels
         if isinstance(spec, CNN):
             hidden = hidden[..., None]
             for channels, padding in zip(spec.channels, spec.padding, strict=True):
-                hidden = conv(channels, (spec.kernel_size,) * 2, padding=padding.upper())(hidden)
+                hidden = Conv(channels, spec.kernel_size, padding, init_fn, self.dtype)(hidden)
                 hidden = pool(spec.pool, _ACTIVATIONS[spec.activation](hidden))
                 self.sow(*HIDDEN, hidden)
                 hidden = drop(hidden)
