@@ -13,6 +13,7 @@ from jaxtyping import Bool
 
 from mnist_jax.config.functions import Function
 from mnist_jax.config.input_checks import check_config
+from mnist_jax.config.networks import FlaxModel
 from mnist_jax.config.pixel_checks import check_pixels, look_inverted
 from mnist_jax.config.training import (
     Config,
@@ -33,7 +34,7 @@ from mnist_jax.training.callbacks.running import (
     is_finished,
     with_memories,
 )
-from mnist_jax.training.programs import compiled, epoch_program
+from mnist_jax.training.programs import compiled, epoch_program, start_program
 from mnist_jax.training.records import EpochRecord, FitResult, describe
 from mnist_jax.training.start import abstract_state, init_state, state_from_params
 from mnist_jax.training.state import StepMetrics, TrainState
@@ -184,7 +185,7 @@ def _start(
 ) -> tuple[TrainState, int]:
     """Returns the state to start from, and the number of epochs already done."""
     if state is None and key is not None:
-        start = init_state(config, key) if params is None else state_from_params(config, params, key)
+        start = _first_state(config, key) if params is None else state_from_params(config, params, key)
         return with_memories(callbacks, start), 0
     if state is None or key is not None or params is not None:
         raise SpecError(
@@ -203,6 +204,17 @@ def _start(
     if within:
         raise SpecError(f"a state to go on from must be at an epoch's end; got one {within} steps into it")
     return jax.tree.map(jnp.asarray, state), done
+
+
+def _first_state(config: Config, key: Key) -> TrainState:
+    """`init_state` as one program, which compiles faster than many small ones, to the same bits.
+
+    A Flax module of the user's own is not known to have the same bits in one program.
+    """
+    if isinstance(config.model, FlaxModel):
+        return init_state(config, key)
+    state: TrainState = start_program()(config, key)
+    return state
 
 
 def _shapes(tree: Any) -> Any:

@@ -8,10 +8,22 @@ import jax
 from jax.sharding import Mesh
 
 from mnist_jax.parallel.mesh import batch_sharding, replicated
+from mnist_jax.training.start import init_state
 from mnist_jax.training.step import train_epoch
 
 # Donation reuses the old state's buffers, so callers' arrays must never be passed to it.
 _train_epoch = jax.jit(train_epoch, static_argnums=0, donate_argnums=2)
+
+
+@functools.cache
+def start_program() -> Any:
+    """Returns `init_state`, jitted.
+
+    It runs once, so that most of LLVM's optimizations cost more time than they save: a third of the time to
+    compile on the CPU, and the same bits.
+    """
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(init_state, static_argnums=0, compiler_options=options)
 
 
 def epoch_program(mesh: Mesh | None) -> Any:
