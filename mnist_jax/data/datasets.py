@@ -1,9 +1,11 @@
 """Loading of data sets as uint8 NumPy arrays, split into training, validation and test sets."""
 
 import hashlib
+import importlib.util
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -133,12 +135,25 @@ def _split(train: Examples, fraction: float, seed: int | None) -> tuple[Examples
 
 def _digits() -> list[cache.Raw]:
     """scikit-learn's digits: the first 1,500 for training, the last 297 for testing."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images, labels = _frame(bunch.images * (255 / 16)), bunch.target.astype(np.uint8)
+    rows = _digit_rows()
+    images, labels = _frame(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)), rows[:, -1].astype(np.uint8)
     parts = images[:1500], labels[:1500], images[1500:], labels[1500:]
     return [cache.Raw(part, hashlib.sha256(idx.encode(part)).hexdigest()) for part in parts]
+
+
+def _digit_rows() -> np.ndarray:
+    """64 pixels, 0 to 16, and the label of each scan, float64 `[1797, 65]`.
+
+    Read from scikit-learn's file, since its import takes longer than to train on them.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        if (path := Path(folder, "datasets", "data", "digits.csv.gz")).is_file():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits  # of a version that keeps it elsewhere
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def _frame(scans: np.ndarray) -> np.ndarray:

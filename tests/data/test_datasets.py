@@ -1,9 +1,12 @@
 """Loading of data sets: search, verification, cache, and error messages."""
 
 import gzip
+import importlib.util
 import re
 import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -422,6 +425,18 @@ def test_digits_are_the_scans_with_mnists_margins(digits: Dataset) -> None:
     np.testing.assert_allclose(ink, expected, rtol=0.03)
     np.testing.assert_array_equal(digits.test.labels, scans.target[1500:])
     assert digits.sha256 == "ff9e0a878364260423697637de1cdd2391c675c81a028860391f4bf265c620b7"
+
+
+def test_digits_are_read_without_importing_scikit_learn() -> None:
+    code = "import sys, mnist_jax; mnist_jax.load('digits'); assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_digits_of_a_scikit_learn_that_keeps_them_elsewhere_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, digits: Dataset
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert load("digits").sha256 == digits.sha256
 
 
 def test_concurrent_loads_are_safe(fake_mnist: Path) -> None:
