@@ -34,6 +34,7 @@ KNOWN = {
     "output": ("probabilities", "logits"),
     "precision": ("float32", "float16", "int8", "int8-static"),
 }
+CHUNK_SIZE = 1000  # images that a session runs on at a time
 INPUT_TYPES = {"0..255": "tensor(uint8)", "0..1": "tensor(float)"}
 
 
@@ -103,7 +104,7 @@ class Classifier:
             self.labels = json.loads(named) if _are_labels(named, count) else list(numbered(count))
 
     def predict(self, images: Any, *, invert: bool = False) -> np.ndarray:
-        """Predicts class probabilities; the predicted class is their argmax.
+        """Predicts class probabilities, 1,000 images at a time; the predicted class is their argmax.
 
         Args:
             images: `[batch, 28, 28]`, white on black: uint8 0..255, or float32 0..1 if the file takes
@@ -121,10 +122,15 @@ class Classifier:
         """
         images = np.asarray(as_images(images))
         check_pixels(images)
+        if not invert and look_inverted(images):
+            raise InputError("images must be white on black; got bright borders; black on white: invert=True")
+        starts = range(0, max(1, len(images)), CHUNK_SIZE)
+        return np.concatenate([self._predict(images[i : i + CHUNK_SIZE], invert) for i in starts])
+
+    def _predict(self, images: np.ndarray, invert: bool) -> np.ndarray:
+        """Predicts a chunk of images whose pixels were checked."""
         if invert:
             images = (255 if images.dtype == np.uint8 else np.float32(1)) - images
-        elif look_inverted(images):
-            raise InputError("images must be white on black; got bright borders; black on white: invert=True")
         if self._foreign is not None:
             return self._foreign.predict(images)
         if self.metadata["input_range"] == "0..255" and images.dtype != np.uint8:

@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from mnist_jax._utils import param_dicts
 from mnist_jax._utils.nested_dicts import SEPARATOR
-from mnist_jax.config.input_checks import check_params, check_spec
+from mnist_jax.config.input_checks import check_exportable, check_params, check_spec
 from mnist_jax.config.networks import (
     CNN,
     IMAGE_SHAPE,
@@ -69,8 +69,8 @@ def to_onnx(
         float32, for any batch size.
 
     Raises:
-        SpecError: an option is unknown, the parameters do not match the spec or are not finite, the class
-            names are invalid, or the metadata are not strings.
+        SpecError: an option is unknown, the parameters do not match the spec or are not finite, the network
+            is too large for an ONNX file, the class names are invalid, or the metadata are not strings.
 
     Examples:
         >>> import jax, mnist_jax, mnist_onnx
@@ -95,6 +95,8 @@ def _validate(
         raise SpecError(f"input must be uint8 or float32; got {input_!r}")
     if output not in ("probabilities", "logits"):
         raise SpecError(f"output must be probabilities or logits; got {output!r}")
+    check_spec(spec)
+    check_exportable(spec)
     flat = checked_params(spec, params)
     names = class_names(spec, classes)
     if not isinstance(metadata, Mapping):

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from mnist_jax._utils.nested_dicts import flatten_dict
-from mnist_jax.config.networks import IMAGE_SHAPE, MAX_CLASSES, PIXELS, Spec, Trainable
+from mnist_jax.config.networks import (
+    IMAGE_SHAPE,
+    MAX_CLASSES,
+    MAX_ONNX_PARAMS,
+    PIXELS,
+    FlaxModel,
+    Spec,
+    Trainable,
+)
 from mnist_jax.config.training import Config
 from mnist_jax.errors import InputError, SpecError
 
@@ -51,6 +59,19 @@ def check_params(spec: Spec, params: Any) -> None:
             raise SpecError(
                 f"params must be those of {spec}, where {name} is {expected}; got {shapes.get(name, 'none')}"
             )
+
+
+def check_exportable(spec: Spec) -> None:
+    """Check that an ONNX file, which is one message of at most 2 GB, can hold a network.
+
+    Raises:
+        SpecError: if it has more than `MAX_ONNX_PARAMS` parameters.
+    """
+    if not isinstance(spec, FlaxModel) and spec.num_params > MAX_ONNX_PARAMS:
+        raise SpecError(
+            f"a network in an ONNX file must have at most {MAX_ONNX_PARAMS:,} parameters, 2 GB; "
+            f"got {spec.num_params:,}; use smaller layers"
+        )
 
 
 def as_array(name: str, value: Any, expected: str = "an array") -> Any:

@@ -1,13 +1,15 @@
 """Networks as pure functions: `init(spec, key) -> params` and `apply(spec, params, images) -> logits`."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import cast, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mnist_jax.config.input_checks import as_images, check_params, check_spec
+from mnist_jax.config.input_checks import as_images, check_params, check_spec, is_traced
 from mnist_jax.config.networks import (
     IMAGE_SHAPE,
     PIXEL_SCALE,
@@ -24,8 +26,10 @@ from mnist_jax.errors import SpecError
 from mnist_jax.nn.flax_model import apply_module, init_variables
 from mnist_jax.nn.keys import check_key
 from mnist_jax.nn.modules import HIDDEN, module_of
-from mnist_jax.parallel.mesh import Devices, as_mesh, batch_sharding, pad_rows, place, replicate
+from mnist_jax.parallel.mesh import Devices, as_mesh, batch_sharding, place, replicate
 from mnist_jax.types import AnyArray, Array, Images, Key, Logits, Params
+
+CHUNK_SIZE = 1000  # images that `predict` computes at a time
 
 
 def init(spec: Spec, key: Key) -> Params:
@@ -174,8 +178,11 @@ def probabilities(output: Output, logits: Logits) -> Logits:
     return jax.nn.softmax(logits) if output == "softmax" else jax.nn.sigmoid(logits)
 
 
+@jax.transfer_guard("allow")  # these transfers are intended, even if the caller forbids implicit ones
 def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | None = None) -> Logits:
     """Compute class probabilities `[batch, classes]`; the predicted class is their argmax.
+
+    Images are computed 1,000 at a time, by a compiled program; during tracing all at once.
 
     Args:
         spec: network spec.
@@ -201,8 +208,25 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
     images = as_images(images)
     check_pixels(images)
     mesh = as_mesh(devices)
-    if mesh is None:
+    if is_traced(images) or not len(images):
         return probabilities(spec.output, apply(spec, params, images))
-    shared = place(pad_rows(images, mesh.size), batch_sharding(mesh))
-    computed = probabilities(spec.output, apply(spec, replicate(params, mesh), shared))
-    return replicate(computed, mesh)[: len(images)]
+    chunks = _chunks(len(images), 1 if mesh is None else mesh.size)
+    if mesh is None:
+        parts = [_probabilities(spec, params, images[rows]) for rows in chunks]
+    else:
+        params, sharding = replicate(params, mesh), batch_sharding(mesh)
+        shared = (_probabilities(spec, params, place(images[rows], sharding)) for rows in chunks)
+        parts = [replicate(part, mesh) for part in shared]
+    return jnp.concatenate(parts)[: len(images)]
+
+
+def _chunks(count: int, shares: int) -> np.ndarray:
+    """Rows in chunks of one size, which `shares` divides; the last row fills up the last chunk."""
+    size = -(-min(count, CHUNK_SIZE) // shares) * shares
+    filled: np.ndarray = np.minimum(np.arange(-(-count // size) * size), count - 1)
+    return filled.reshape(-1, size)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(spec: Spec, params: Params, images: Array) -> Logits:
+    return probabilities(spec.output, apply(spec, params, images))

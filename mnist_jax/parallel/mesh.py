@@ -95,13 +95,6 @@ def split_rows(rows: Array, sharding: NamedSharding | None) -> Array:
     return shared
 
 
-def pad_rows(array: Any, count: int) -> np.ndarray:
-    """Repeat the last row of an array until `count` divides the number of rows."""
-    rows = np.minimum(np.arange(-(-len(array) // count) * count), len(array) - 1)
-    padded: np.ndarray = np.asarray(array)[rows]
-    return padded
-
-
 def as_numpy[Tree](tree: Tree) -> Tree:
     """Copy arrays to NumPy, also from the devices of other processes, which all take part."""
     copied: Tree

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnist_jax.config.input_checks import check_exportable
 from mnist_jax.config.networks import FlaxModel
 from mnist_jax.config.training import MONITORS, Config, HyperParams, default_hyperparams
 from mnist_jax.config.validation import is_label
@@ -55,8 +56,8 @@ def save_run(
 
     Raises:
         RunError: the directory is not empty, or not writable.
-        SpecError: the history does not begin with the first epoch, a callback is missing, or `name` or
-            `seed` is invalid.
+        SpecError: the history does not begin with the first epoch, a callback is missing, `name` or `seed`
+            is invalid, or the network is too large for an ONNX file.
 
     Examples:
         >>> import tempfile, jax
@@ -84,6 +85,7 @@ def save_run(
     if not is_label(name):
         raise SpecError(f"a run's name must be short and printable; got {name!r}")
     directory.check_seed(seed)
+    check_exportable(config.model)
     selection = _selection(callback, result.state)
     hyperparams = default_hyperparams(config.optimizer) if hyperparams is None else hyperparams
     fraction, impl = _validation_fraction(data), str(jax.random.key_impl(result.state.key))

@@ -66,7 +66,9 @@ def test_convolve_and_its_gradients_equal_xlas(
     jax.tree.map(close, *((value[0][1], value[1]) for value in values))
 
 
-@pytest.mark.parametrize(("side", "size", "channels", "out"), [(14, 3, 16, 5), (10, 3, 17, 3), (17, 5, 16, 2)])
+@pytest.mark.parametrize(
+    ("side", "size", "channels", "out"), [(14, 3, 16, 5), (10, 3, 17, 3), (17, 5, 16, 2)]
+)
 def test_the_two_forms_and_their_gradients_are_equal(side: int, size: int, channels: int, out: int) -> None:
     given = operands(2, side, size, channels, out)
     assert convolution._suits_library(*given[:2])

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from mnist_jax.training.records import FitResult
 from mnist_onnx import Classifier, check_parity, save, to_onnx
 from mnist_onnx.io import describe
 from mnist_onnx.quantize import PRECISIONS, quantize
+from mnist_onnx.session import run as session_run
 from mnist_onnx.webapp_files import with_hidden
 
 KEY = jax.random.key(0)
@@ -156,6 +157,26 @@ def test_the_file_and_its_card_describe_the_network(tmp_path: Path, spec: Spec) 
         "sigmoid",
         path.stat().st_size,
     )
+
+
+def test_the_classifier_runs_on_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = MLP((20,), ("relu",))
+    params = init(spec, KEY)
+    save(to_onnx(spec, params), tmp_path / "model.onnx")
+    sizes = []
+
+    def recorded(session: object, feed: dict[str, np.ndarray], *rest: Any, **named: Any) -> list[np.ndarray]:
+        sizes.append(len(feed["images"]))
+        return session_run(session, feed, *rest, **named)
+
+    monkeypatch.setattr("mnist_onnx.classifier.CHUNK_SIZE", 4)
+    monkeypatch.setattr("mnist_onnx.classifier.run", recorded)
+    images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), np.uint8)
+    for given, options in ((images, {}), (255 - images, {"invert": True})):
+        outputs = Classifier(tmp_path / "model.onnx").predict(given, **options)
+        np.testing.assert_allclose(outputs, predict(spec, params, images), atol=1e-6)
+    assert Classifier(tmp_path / "model.onnx").predict(images[:0]).shape == (0, 10)
+    assert sizes == [4, 4, 2, 4, 4, 2, 0]
 
 
 @pytest.mark.slow
@@ -301,6 +322,12 @@ def test_the_package_lists_its_names() -> None:
     ]
     with pytest.raises(AttributeError, match="attribute nothing"):
         _ = mnist_onnx.nothing
+
+
+def test_a_network_too_large_for_a_file_is_named_before_it_is_built() -> None:
+    message = r"an ONNX file must have at most 530,000,000 parameters, 2 GB; got 530,001,060; use smaller"
+    with pytest.raises(SpecError, match=message):
+        to_onnx(MLP((666_669,)), {})
 
 
 def test_invalid_parameters_are_rejected() -> None:

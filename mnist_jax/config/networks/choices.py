@@ -13,6 +13,8 @@ PIXELS = 28 * 28
 # Factor from uint8 to 0..1, in float32. A product, as in the ONNX file: a quotient differs in the last bit.
 PIXEL_SCALE = 1 / 255
 DEFAULT_CLASSES, MAX_CLASSES = 10, 1000
+# float32 in 2**31 - 1 bytes, of which 27 million are left for the graph and the metadata.
+MAX_ONNX_PARAMS = 530_000_000
 LABELS = f"names, all different, printable, of at most {MAX_LABEL_LENGTH} characters"
 
 Activation = Literal[
