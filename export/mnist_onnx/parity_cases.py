@@ -33,6 +33,7 @@ TOLERANCE = 1e-5
 NUM_NOISE_IMAGES = 256
 NUM_NOISY_IMAGES = 1024
 CHUNK_SIZE = 1000
+SAMPLE_SIZE = 200  # inputs that are computed in small batches too
 MAX_FLIP_RATE = 0.01  # share of images whose predicted class may change in a file that rounds activations
 
 
@@ -57,6 +58,11 @@ class ParityCase(NamedTuple):
     scale: np.ndarray
     n: int
     slack: int | None = None
+
+    def sample(self) -> np.ndarray:
+        """Rows of inputs of every kind, enough of them to exceed the slack where each is wrong."""
+        count = min(len(self.pixels), max(SAMPLE_SIZE, 3 * (self.slack or 0)))
+        return np.linspace(0, len(self.pixels) - 1, count).astype(int)
 
     def compare(self, outputs: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray]:
         """Compares a file's outputs, float32 `[m, classes]`, with the expected ones.

@@ -18,6 +18,7 @@ from mnist_jax.nn.model import apply, init, predict
 from mnist_jax.training.loop import fit
 from mnist_jax.training.records import FitResult
 from mnist_onnx import Classifier, check_function_parity, check_parity, to_onnx
+from mnist_onnx.parity_cases import SAMPLE_SIZE, ParityCase
 
 KEY = jax.random.key(0)
 
@@ -217,6 +218,41 @@ def test_any_jax_function_can_be_compared_with_a_file(digits: Dataset) -> None:
             check_function_parity(wrong, model, images)
     with pytest.raises(ModelError, match="must take one array, uint8 or float32, and output one"):
         check_function_parity(in_jax, with_two_outputs(model), images)
+
+
+@pytest.mark.parametrize("wrong_size", [1, 7, 0])
+def test_a_file_that_is_wrong_for_one_batch_size_fails(digits: Dataset, wrong_size: int) -> None:
+    spec = MLP((5,), ("relu",))
+    params = init(spec, KEY)
+    model = to_onnx(spec, params, output="logits")
+    tensors = {"axis": np.int64(0), "size": np.int64(wrong_size), "error": np.float32(0.1)}
+    for name, value in tensors.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    for operation, inputs, output, attributes in (
+        ("Shape", ["images"], "shape", {}),
+        ("Gather", ["shape", "axis"], "batch", {}),
+        ("Equal", ["batch", "size"], "equal", {}),
+        ("Cast", ["equal"], "is_wrong", {"to": onnx.TensorProto.FLOAT}),
+        ("Mul", ["is_wrong", "error"], "added", {}),
+        ("Add", ["logits", "added"], "outputs", {}),
+    ):
+        model.graph.node.append(onnx.helper.make_node(operation, inputs, [output], **attributes))
+    model.graph.output[0].name = "outputs"
+    result = check_function_parity(
+        lambda images: apply(spec, params, images[:, 0]), model, np.asarray(digits.test.images)
+    )
+    assert result.passed == (wrong_size == 0)
+
+
+def test_the_sample_for_small_batches_holds_every_kind_of_input_and_exceeds_the_slack() -> None:
+    inputs = np.zeros((11_280, 1, 28, 28), np.uint8)
+    case = ParityCase(inputs, inputs, inputs, inputs, inputs, 10_000)
+    sample = case.sample()
+    assert len(sample) == SAMPLE_SIZE
+    assert ((sample < 10_000).sum() > 100) & (sample >= 10_256).any()
+    assert ((sample >= 10_000) & (sample < 10_256)).any()
+    assert (case._replace(slack=100).sample() < 10_000).sum() > 200
+    assert len(case._replace(pixels=inputs[:50]).sample()) == 50
 
 
 def with_two_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
