@@ -16,10 +16,10 @@ import onnx
 
 from mnist_jax.config.networks import PIXEL_SCALE, Spec
 from mnist_jax.errors import InputError, ModelError
+from mnist_jax.nn.model import CHUNK_SIZE
 from mnist_jax.types import Images, Params
 from mnist_onnx.external import check_sizes
 from mnist_onnx.parity_cases import (
-    CHUNK_SIZE,
     TOLERANCE,
     ParityCase,
     checked,

@@ -16,7 +16,7 @@ import onnx
 from mnist_jax.config.input_checks import as_images
 from mnist_jax.config.networks import IMAGE_SHAPE, PIXEL_SCALE, Spec
 from mnist_jax.errors import InputError, ModelError
-from mnist_jax.nn.model import apply, probabilities
+from mnist_jax.nn.model import apply, probabilities, rows_in_chunks
 from mnist_jax.types import Images, Params
 from mnist_onnx.classifier import read_metadata
 from mnist_onnx.export import Input, Output, checked_params, to_onnx
@@ -32,7 +32,6 @@ from mnist_onnx.session import open_session
 TOLERANCE = 1e-5
 NUM_NOISE_IMAGES = 256
 NUM_NOISY_IMAGES = 1024
-CHUNK_SIZE = 1000
 SAMPLE_SIZE = 200  # inputs that are computed in small batches too
 MAX_FLIP_RATE = 0.01  # share of images whose predicted class may change in a file that rounds activations
 
@@ -188,8 +187,8 @@ def in_chunks(function: Callable[..., Any], images: np.ndarray) -> np.ndarray:
     """Applies a function to images in chunks, at the highest precision of the device."""
     # By default, GPUs and TPUs round float32 operands of a matmul to fewer bits.
     with jax.default_matmul_precision("highest"):
-        parts = [function(images[i : i + CHUNK_SIZE]) for i in range(0, len(images), CHUNK_SIZE)]
-    return np.concatenate([np.asarray(part) for part in parts])
+        parts = [np.asarray(function(images[rows])) for rows in rows_in_chunks(len(images))]
+    return np.concatenate(parts)[: len(images)]
 
 
 def top1_mismatch(expected: np.ndarray, outputs: np.ndarray, limit: np.ndarray) -> np.ndarray:

@@ -210,7 +210,7 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
     mesh = as_mesh(devices)
     if is_traced(images) or not len(images):
         return probabilities(spec.output, apply(spec, params, images))
-    chunks = _chunks(len(images), 1 if mesh is None else mesh.size)
+    chunks = rows_in_chunks(len(images), 1 if mesh is None else mesh.size)
     if mesh is None:
         parts = [_probabilities(spec, params, images[rows]) for rows in chunks]
     else:
@@ -220,8 +220,16 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
     return jnp.concatenate(parts)[: len(images)]
 
 
-def _chunks(count: int, shares: int) -> np.ndarray:
-    """Rows in chunks of one size, which `shares` divides; the last row fills up the last chunk."""
+def rows_in_chunks(count: int, shares: int = 1) -> np.ndarray:
+    """The numbers of rows in chunks of one size, so that one program computes all of them.
+
+    Args:
+        count: the number of rows, at least 1.
+        shares: what divides the size of a chunk.
+
+    Returns:
+        int `[chunks, size]`; the last row fills up the last chunk.
+    """
     size = -(-min(count, CHUNK_SIZE) // shares) * shares
     filled: np.ndarray = np.minimum(np.arange(-(-count // size) * size), count - 1)
     return filled.reshape(-1, size)
