@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_jax._utils.process_setup import default_prng_impl
 from mnist_jax.cli.console import print_status
-from mnist_jax.config.input_checks import check_exportable
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.custom.source import DataSource
 from mnist_jax.errors import SpecError
@@ -106,6 +105,8 @@ def new_run(
     Raises:
         SpecError: the network is too large for an ONNX file.
     """
+    from mnist_jax.config.input_checks import check_exportable
+
     classes = None if source is None else data.classes
     origin = data.name, data.sha256, validation_fraction, default_prng_impl(), classes, source
     run = Run(preset_name, for_classes(config, data), hyperparams, seed, *origin)

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.cli.network import network_from
-from mnist_jax.config.input_checks import check_exportable
 from mnist_jax.config.networks import CNN, MLP, Network
 from mnist_jax.config.optimizers import Schedule
 from mnist_jax.config.presets import STRONG
@@ -39,6 +38,8 @@ class Space(NamedTuple):
         Raises:
             SpecError: an option is invalid, or fits another kind of network.
         """
+        from mnist_jax.config.input_checks import check_exportable
+
         check_choice("network", self.kind, ("mlp", "cnn"))
         check_exportable(self._fixed(MLP((64,)) if self._is_mlp else CNN((8,))))
         return " ".join(f"{name}={value}" for name, value in self._asdict().items() if value is not None)

@@ -205,6 +205,8 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
         >>> probabilities.shape, probabilities.argmax(axis=-1).shape
         ((2, 10), (2,))
     """
+    check_spec(spec)
+    check_params(spec, params)
     images = as_images(images)
     check_pixels(images)
     mesh = as_mesh(devices)

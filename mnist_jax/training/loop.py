@@ -211,6 +211,7 @@ def _first_state(config: Config, key: Key) -> TrainState:
 
     A Flax module of the user's own is not known to have the same bits in one program.
     """
+    check_key(key)
     if isinstance(config.model, FlaxModel):
         return init_state(config, key)
     state: TrainState = start_program()(config, key)
