@@ -51,6 +51,8 @@ def test_the_table_of_the_readme_is_the_measured_one() -> None:
         ("0.29", "frameworks-mlp-100"),
         ("10.4", "frameworks-mlp-100"),
         ("3.3", "frameworks-mlp-100"),
+        ("5.2", "frameworks-lenet-5-amd"),
+        ("2.4", "frameworks-lenet-5-amd"),
     ],
 )
 def test_figures_of_the_readme_are_in_the_tables(figure: str, table: str) -> None:
