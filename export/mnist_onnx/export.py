@@ -95,8 +95,6 @@ def _validate(
         raise SpecError(f"input must be uint8 or float32; got {input_!r}")
     if output not in ("probabilities", "logits"):
         raise SpecError(f"output must be probabilities or logits; got {output!r}")
-    check_spec(spec)
-    check_exportable(spec)
     flat = checked_params(spec, params)
     names = class_names(spec, classes)
     if not isinstance(metadata, Mapping):
@@ -222,9 +220,11 @@ def checked_params(spec: Spec, params: Mapping[str, Any]) -> dict[str, np.ndarra
         The parameters as float32, by name, such as `Dense_0/kernel`.
 
     Raises:
-        SpecError: the parameters do not match the spec, or are not all finite.
+        SpecError: the network is too large for an ONNX file; or the parameters do not match the spec, or are
+            not all finite.
     """
     check_spec(spec)
+    check_exportable(spec)
     check_params(spec, params)
     flat = param_dicts.flatten(params)
     for name, array in flat.items():

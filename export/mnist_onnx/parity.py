@@ -166,7 +166,8 @@ def _compare(
     difference, logit_difference = np.zeros_like(logits), np.zeros_like(logits)
     mismatch, passed = np.zeros(len(pixels), bool), True
     got, got_logits = np.zeros_like(logits), np.zeros_like(logits)
-    for batch_size, rows in ((CHUNK_SIZE, np.arange(len(pixels))), (7, case.sample()), (1, case.sample())):
+    every, sample = np.arange(len(pixels)), case.sample()
+    for batch_size, rows in ((CHUNK_SIZE, every), (7, sample), (1, sample)):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             results = run(session, {name: pixels[batch]}, outputs, num_classes=logits.shape[1])
