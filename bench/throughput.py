@@ -138,7 +138,7 @@ class _Program:
         rates = jax.tree.map(jax.numpy.float32, hyperparams)
         self.hyperparams, self.state = replicate((rates, init_state(config, jax.random.key(0))), mesh)
         start = time.perf_counter()
-        program = epoch_program(mesh).lower(config, self.hyperparams, self.state, examples)
+        program = epoch_program(self.config, mesh).lower(self.hyperparams, self.state, examples)
         self.compiled = program.compile()
         self.compile_seconds = time.perf_counter() - start
 

@@ -68,7 +68,7 @@ def _step(name: str, batch_size: int, devices: int) -> dict[str, Any]:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
         (rates, abstract_state(config), train),
     )
-    program = epoch_program(mesh).lower(config, *arguments).compile()
+    program = epoch_program(config, mesh).lower(*arguments).compile()
     cost, memory = program.cost_analysis(), program.memory_analysis()
     sent = list(collectives(program.as_text()))
     return {

@@ -62,7 +62,7 @@ def _epoch(job: Job, train: Any, mesh: Any) -> tuple[Callable[[], Any], list[Col
     config = replace(recipe.config, batch_size=job.size)
     rates = jax.tree.map(jnp.float32, recipe.hyperparams)
     rates, state, train = replicate((rates, init_state(config, jax.random.key(0)), train), mesh)
-    compiled = epoch_program(mesh).lower(config, rates, state, train).compile()
+    compiled = epoch_program(config, mesh).lower(rates, state, train).compile()
 
     def run() -> Any:
         nonlocal state

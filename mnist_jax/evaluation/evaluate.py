@@ -1,12 +1,15 @@
 """Evaluation of a network on every example of a data set, for any batch size."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Int32
 
+from mnist_jax._utils.kept_programs import KEPT_PROGRAMS
 from mnist_jax.config.input_checks import as_examples, check_spec
 from mnist_jax.config.networks import Spec
 from mnist_jax.config.pixel_checks import check_pixels
@@ -121,10 +124,6 @@ def evaluate(
     )
 
 
-# One jitted function for all callers, so that they share its compiled programs.
-_evaluate = jax.jit(evaluate, static_argnums=0, static_argnames=("batch_size", "loss", "devices"))
-
-
 def evaluate_jit(
     spec: Spec,
     params: Params,
@@ -137,5 +136,10 @@ def evaluate_jit(
     mesh = as_mesh(devices)
     if mesh is not None:
         params, examples = replicate((params, examples), mesh)
-    scores: Evaluation = _evaluate(spec, params, examples, loss=loss, devices=mesh)
+    scores: Evaluation = _program(spec, loss, mesh)(params, examples)
     return scores
+
+
+@functools.lru_cache(KEPT_PROGRAMS)
+def _program(spec: Spec, loss: Callable[..., Any] | None, mesh: Mesh | None) -> Any:
+    return jax.jit(functools.partial(evaluate, spec, loss=loss, devices=mesh))

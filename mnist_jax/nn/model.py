@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from mnist_jax._utils.kept_programs import KEPT_PROGRAMS
 from mnist_jax.config.input_checks import as_images, check_params, check_spec, is_traced
 from mnist_jax.config.networks import (
     IMAGE_SHAPE,
@@ -213,17 +214,20 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
     if is_traced(images) or not len(images):
         return probabilities(spec.output, apply(spec, params, images))
     chunks = rows_in_chunks(len(images), 1 if mesh is None else mesh.size)
+    program = _program(spec)
     if mesh is None:
-        parts = [_probabilities(spec, params, images[rows]) for rows in chunks]
+        parts = [program(params, images[rows]) for rows in chunks]
     else:
         params, sharding = replicate(params, mesh), batch_sharding(mesh)
-        shared = (_probabilities(spec, params, place(images[rows], sharding)) for rows in chunks)
+        shared = (program(params, place(images[rows], sharding)) for rows in chunks)
         parts = [replicate(part, mesh) for part in shared]
     return jnp.concatenate(parts)[: len(images)]
 
 
 def rows_in_chunks(count: int, shares: int = 1) -> np.ndarray:
     """The numbers of rows in chunks of one size, so that one program computes all of them.
+
+    The size is a power of two up to 1,000, so that few programs serve any number of rows.
 
     Args:
         count: the number of rows, at least 1.
@@ -232,11 +236,14 @@ def rows_in_chunks(count: int, shares: int = 1) -> np.ndarray:
     Returns:
         int `[chunks, size]`; the last row fills up the last chunk.
     """
-    size = -(-min(count, CHUNK_SIZE) // shares) * shares
+    size = -(-min(1 << (count - 1).bit_length(), CHUNK_SIZE) // shares) * shares
     filled: np.ndarray = np.minimum(np.arange(-(-count // size) * size), count - 1)
     return filled.reshape(-1, size)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _probabilities(spec: Spec, params: Params, images: Array) -> Logits:
-    return probabilities(spec.output, apply(spec, params, images))
+@functools.lru_cache(KEPT_PROGRAMS)
+def _program(spec: Spec) -> Any:
+    def predict(params: Params, images: Array) -> Logits:
+        return probabilities(spec.output, apply(spec, params, images))
+
+    return jax.jit(predict)

@@ -118,9 +118,7 @@ def fit(
     state, done = _start(config, key, state, params, callbacks, len(train))
     state = replicate(state, mesh)
     start = time.perf_counter()
-    run_epoch = compiled(
-        epoch_program(mesh), hyperparams, state._replace(memories=None), train, static=(config,)
-    )
+    run_epoch = compiled(epoch_program(config, mesh), hyperparams, state._replace(memories=None), train)
     compile_seconds = time.perf_counter() - start
 
     history: list[EpochRecord] = []
@@ -214,7 +212,7 @@ def _first_state(config: Config, key: Key) -> TrainState:
     check_key(key)
     if isinstance(config.model, FlaxModel):
         return init_state(config, key)
-    state: TrainState = start_program()(config, key)
+    state: TrainState = start_program(config)(key)
     return state
 
 

@@ -152,15 +152,15 @@ def test_predict_gives_softmax_or_ten_sigmoids() -> None:
         np.testing.assert_allclose(predict(spec, params, images), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 4, 10])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 10])
 def test_predict_computes_in_chunks_of_one_size(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "CHUNK_SIZE", 4)
     sizes = []
-    compute = model._probabilities
+    program_of = model._program
     monkeypatch.setattr(
         model,
-        "_probabilities",
-        lambda spec, params, some: sizes.append(len(some)) or compute(spec, params, some),
+        "_program",
+        lambda spec: lambda params, some: sizes.append(len(some)) or program_of(spec)(params, some),
     )
     images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
     spec = MLP((20,), ("relu",))
@@ -168,7 +168,7 @@ def test_predict_computes_in_chunks_of_one_size(count: int, monkeypatch: pytest.
     expected = jax.nn.softmax(apply(spec, params, images))
     np.testing.assert_allclose(predict(spec, params, images), expected, atol=1e-6)
     np.testing.assert_allclose(predict(spec, params, jnp.asarray(images)), expected, atol=1e-6)
-    assert sizes == 2 * {0: [], 1: [1], 3: [3], 4: [4], 10: [4, 4, 4]}[count]
+    assert sizes == 2 * {0: [], 1: [1], 2: [2], 3: [4], 4: [4], 10: [4, 4, 4]}[count]
     np.testing.assert_allclose(jax.jit(predict, static_argnums=0)(spec, params, images), expected, atol=1e-6)
 
 

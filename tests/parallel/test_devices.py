@@ -123,7 +123,7 @@ def compiled_epoch(config: Config, digits: Dataset, devices: Any) -> Any:
     mesh = as_mesh(devices)
     state = init_state(config, KEY)
     arguments = replicate((HyperParams(jnp.float32(1e-3)), state, digits.train[:128]), mesh)
-    return epoch_program(mesh).lower(config, *arguments).compile()
+    return epoch_program(config, mesh).lower(*arguments).compile()
 
 
 @pytest.mark.parametrize("config", [Config(MLP((128,))), Config(CNN((8, 16)))], ids=["mlp", "cnn"])
