@@ -10,6 +10,7 @@ from bench import (
     frameworks,
     freehand,
     latency,
+    mlp_from_cnn,
     photographs,
     population,
     scale,
@@ -35,6 +36,7 @@ app.command()(time_to_accuracy.time_to_accuracy)
 app.command()(freehand.freehand)
 app.command()(photographs.photographs)
 app.command()(test_error.test_error)
+app.command()(mlp_from_cnn.mlp_from_cnn)
 app.command()(conformance.conformance)
 app.command()(compare.compare)
 

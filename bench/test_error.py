@@ -84,9 +84,9 @@ def test_error(
             timed[_recipe(known[name])] = _seconds(known[name], data)
         for members, network in _networks(known[name], data, range(first_seed, first_seed + seeds), ensemble):
             key = {"preset": name, "members": members, "recipe": _recipe(known[name]), "dataset": data.name}
-            evaluations.append(key | network | _when(result))
+            evaluations.append(key | network | when(result))
             if out is not None:
-                _append(out / LOG, evaluations[-1])
+                append(out / LOG, evaluations[-1])
     result["timed"], result["rows"] = timed, _table(evaluations, known, timed)
     output.finish(result, COLUMNS, _plot, out)
 
@@ -205,11 +205,13 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _when(result: dict[str, Any]) -> dict[str, str]:
+def when(result: dict[str, Any]) -> dict[str, str]:
+    """When, at which commit and on which device a network was evaluated."""
     return {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": result["commit"], "device": result["device"]}
 
 
-def _append(path: Path, line: dict[str, Any]) -> None:
+def append(path: Path, line: dict[str, Any]) -> None:
+    """Appends a line to the log of evaluations on the test set."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
