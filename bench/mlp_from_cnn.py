@@ -4,10 +4,11 @@ The recipe was selected on validation data. Every evaluation on the test set app
 `test_evaluations.jsonl`, as `bench test-error` does.
 """
 
-import json
+import hashlib
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,25 +30,30 @@ CLOCK = (
 )
 DEFORMATION = STRONG.scaled(0.6)
 FIRST = HyperParams(2e-3, label_smoothing=0.05)
-SECOND = HyperParams(5e-5, label_smoothing=0.05)
+NAMES = {"CNN": "strided-cnn", "MLP": "mlp-from-cnn"}  # in the log
+SECOND = HyperParams(1.5e-4, label_smoothing=0.05)
 
 
 def mlp_from_cnn(
-    seeds: Annotated[int, typer.Option(metavar="N", help="CNNs to train.")] = 5,
+    seeds: Annotated[int, typer.Option(metavar="N", help="CNNs to train; 0 for none.")] = 5,
     first_seed: Annotated[int, typer.Option(metavar="N", help="The first seed.")] = 0,
-    cnn_epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the CNN.")] = 60,
-    mlp_epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the MLP.")] = 12,
+    cnn_epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the CNN.")] = 54,
+    mlp_epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the MLP.")] = 8,
     dataset: options.DatasetName = "mnist",
     data_dir: options.DataDir = None,
-    out: options.Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help=f"Add to {test_error.LOG} there, and write the table of all in it."),
+    ] = None,
 ) -> None:
     """Test error of MLPs that start as a CNN, and of the CNNs.
 
     Example: mnist-jax bench mlp-from-cnn --seeds 1 --cnn-epochs 5 --mlp-epochs 1
     """
-    check_positive_int("seeds", seeds)
-    directory.check_seed(first_seed)
-    directory.check_seed(first_seed + seeds - 1)
+    if seeds:
+        check_positive_int("seeds", seeds)
+        directory.check_seed(first_seed)
+        directory.check_seed(first_seed + seeds - 1)
     check_positive_int("CNN epochs", cnn_epochs)
     check_positive_int("MLP epochs", mlp_epochs)
     start_jax()
@@ -59,19 +65,30 @@ def mlp_from_cnn(
     module = StridedCNN()
     cnn = Config(FlaxModel(module), cnn_epochs, batch_size=128, schedule="cosine", deformation=DEFORMATION)
     mlp = replace(cnn, model=module.as_mlp(), epochs=mlp_epochs, batch_size=256)
-    networks: dict[str, list[dict[str, Any]]] = {"CNN": [], "MLP": []}
+    recipe = hashlib.sha256(repr((cnn, mlp, FIRST, SECOND, data.sha256)).encode()).hexdigest()[:12]
+    evaluations: list[dict[str, Any]] = []
     for seed in range(first_seed, first_seed + seeds):
         for kind, network in _networks(module, cnn, mlp, seed, data):
-            networks[kind].append(network)
-            line = {"preset": f"{kind} of mlp-from-cnn", "members": 1, "dataset": data.name} | network
-            output.status(json.dumps(line))
+            key = {"preset": NAMES[kind], "members": 1, "recipe": recipe, "dataset": data.name}
+            evaluations.append(key | network | test_error.when(result))
+            output.status(f"{kind}, seed {seed}: {percent(1 - network['accuracy'])} test error")
             if out is not None:
-                test_error.append(out / test_error.LOG, line | test_error.when(result))
+                test_error.append(out / test_error.LOG, evaluations[-1])
+    if out is not None:  # with those of earlier runs, and of one beside this one
+        evaluations = test_error.earlier(out / test_error.LOG)
     first = _flops(cnn, len(data.train))
-    result["rows"] = [
-        _row("CNN", module.describe(), cnn, first, networks["CNN"]),
-        _row("MLP", str(mlp.model), mlp, first + _flops(mlp, len(data.train)), networks["MLP"]),
-    ]
+    rows: tuple[tuple[Any, ...], ...] = (
+        ("CNN", module.describe(), cnn, first),
+        ("MLP", str(mlp.model), mlp, first + _flops(mlp, len(data.train))),
+    )
+    for kind, *columns in rows:
+        networks = {
+            each["seed"]: each
+            for each in evaluations
+            if (each["preset"], each["recipe"]) == (NAMES[kind], recipe)
+        }
+        if networks:
+            result["rows"].append(_row(kind, *columns, [networks[seed] for seed in sorted(networks)]))
     output.finish(result, COLUMNS, _plot, out)
 
 
@@ -132,7 +149,7 @@ def _row(
         "worst": max(errors),
         "minutes": statistics.fmean(network["seconds"] for network in networks) / 60,
         "onnx": None if networks[0]["onnx"] is None else all(network["onnx"] for network in networks),
-        "networks": networks,
+        "networks": [{"seed": network["seed"], "accuracy": network["accuracy"]} for network in networks],
     }
 
 

@@ -40,7 +40,7 @@ class StridedCNN(nn.Module):
         hidden: units of each hidden dense layer.
     """
 
-    channels: tuple[int, ...] = (16, 64)
+    channels: tuple[int, ...] = (24, 96)
     hidden: tuple[int, ...] = (128,)
 
     @nn.compact

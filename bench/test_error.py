@@ -75,7 +75,7 @@ def test_error(
 
     data = load(dataset, data_dir, validation_fraction=0.0)
     result = output.new("test_error", CLOCK) | {"dataset": data.name}
-    evaluations = [] if out is None else _earlier(out / LOG)
+    evaluations = [] if out is None else earlier(out / LOG)
     known = {name: _run(name, recipe, None, data) for name, recipe in PRESETS.items()}
     known |= {name: _run(name, recipe, epochs, data) for name, recipe in chosen.items()}
     timed = {} if out is None else _timed(out / "test_error.json")
@@ -200,7 +200,7 @@ def _timed(path: Path) -> dict[str, float]:
     return dict(json.loads(path.read_text()).get("timed", {})) if path.exists() else {}
 
 
-def _earlier(path: Path) -> list[dict[str, Any]]:
+def earlier(path: Path) -> list[dict[str, Any]]:
     """All evaluations on the test set so far."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

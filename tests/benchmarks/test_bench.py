@@ -284,6 +284,6 @@ def test_the_published_table_matches_the_presets_and_the_log(mnist_dir: Path) ->
     measured = ROOT / "bench" / "results" / "test_error.json"
     result, data = json.loads(measured.read_text()), load("mnist", mnist_dir, validation_fraction=0.0)
     known = {name: test_error._run(name, recipe, None, data) for name, recipe in PRESETS.items()}
-    evaluations = test_error._earlier(measured.with_name(test_error.LOG))
+    evaluations = test_error.earlier(measured.with_name(test_error.LOG))
     assert test_error._table(evaluations, known, result["timed"]) == result["rows"]
     assert output._markdown(result, test_error.COLUMNS) == measured.with_suffix(".md").read_text()

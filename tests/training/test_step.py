@@ -265,9 +265,9 @@ def test_old_networks_leave_no_programs_behind(digits: Dataset) -> None:
         predict(config.model, result.params, digits.test.images[:units])
         return Path("/proc/self/maps").read_text().count("\n")
 
-    one, *_, before = [train(units) for units in range(1, KEPT_PROGRAMS + 1)]
+    *_, before = [train(units) for units in range(1, KEPT_PROGRAMS + 1)]
     *_, after = [train(units) for units in range(KEPT_PROGRAMS + 1, KEPT_PROGRAMS + 9)]
-    assert (after - before) / 8 < (before - one) / KEPT_PROGRAMS / 5
+    assert after - before < 8 * 100  # 24 for a network; its programs take 380
 
 
 def test_fit_does_not_donate_the_given_state(examples: Examples) -> None:
