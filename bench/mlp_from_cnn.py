@@ -68,27 +68,22 @@ def mlp_from_cnn(
     recipe = hashlib.sha256(repr((cnn, mlp, FIRST, SECOND, data.sha256)).encode()).hexdigest()[:12]
     evaluations: list[dict[str, Any]] = []
     for seed in range(first_seed, first_seed + seeds):
-        for kind, network in _networks(module, cnn, mlp, seed, data):
+        for kind, scores in _networks(module, cnn, mlp, seed, data):
             key = {"preset": NAMES[kind], "members": 1, "recipe": recipe, "dataset": data.name}
-            evaluations.append(key | network | test_error.when(result))
-            output.status(f"{kind}, seed {seed}: {percent(1 - network['accuracy'])} test error")
+            evaluations.append(key | scores | test_error.when(result))
+            output.status(f"{kind}, seed {seed}: {percent(1 - scores['accuracy'])} test error")
             if out is not None:
                 test_error.append(out / test_error.LOG, evaluations[-1])
     if out is not None:  # with those of earlier runs, and of one beside this one
         evaluations = test_error.earlier(out / test_error.LOG)
-    first = _flops(cnn, len(data.train))
-    rows: tuple[tuple[Any, ...], ...] = (
-        ("CNN", module.describe(), cnn, first),
-        ("MLP", str(mlp.model), mlp, first + _flops(mlp, len(data.train))),
-    )
-    for kind, *columns in rows:
-        networks = {
-            each["seed"]: each
-            for each in evaluations
-            if (each["preset"], each["recipe"]) == (NAMES[kind], recipe)
-        }
+    flops = 0.0
+    for kind, network, config in (("CNN", module.describe(), cnn), ("MLP", str(mlp.model), mlp)):
+        flops += _flops(config, len(data.train))
+        of_kind = (each for each in evaluations if (each["preset"], each["recipe"]) == (NAMES[kind], recipe))
+        networks = {each["seed"]: each for each in of_kind}
         if networks:
-            result["rows"].append(_row(kind, *columns, [networks[seed] for seed in sorted(networks)]))
+            kept = [networks[seed] for seed in sorted(networks)]
+            result["rows"].append(_row(kind, network, config, flops, kept))
     output.finish(result, COLUMNS, _plot, out)
 
 

@@ -196,7 +196,7 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
 
     Raises:
         InputError: as `apply`; or, except during tracing, if a float32 pixel is outside 0..1.
-        SpecError: as `apply`.
+        SpecError: as `apply`; or `devices` are given during tracing.
 
     Examples:
         >>> import jax, mnist_jax
@@ -211,7 +211,10 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
     images = as_images(images)
     check_pixels(images)
     mesh = as_mesh(devices)
-    if is_traced(images) or not len(images):
+    traced = is_traced(images)
+    if traced and mesh is not None:
+        raise SpecError("devices must be None inside jit, where the shards of `images` decide; leave it out")
+    if traced or not len(images):
         return probabilities(spec.output, apply(spec, params, images))
     chunks = rows_in_chunks(len(images), 1 if mesh is None else mesh.size)
     program = _program(spec)

@@ -104,6 +104,8 @@ def test_evaluation_and_prediction_are_shared_out(digits: Dataset) -> None:
     answers = predict(SPEC, params, images, devices=TWO)
     assert answers.shape == (7, 10)
     assert jnp.abs(answers - predict(SPEC, params, images)).max() <= 1e-6
+    with pytest.raises(SpecError, match="devices must be None inside jit"):
+        jax.jit(lambda images: predict(SPEC, params, images, devices=TWO))(images)
 
 
 def test_each_device_trains_its_share_of_many_runs(digits: Dataset) -> None:
