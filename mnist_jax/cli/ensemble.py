@@ -85,13 +85,13 @@ def _evaluate(
     spec: "Spec", params: "Params", data: "Dataset", runs: "Sequence[Run]"
 ) -> "tuple[Evaluation, Evaluation | None]":
     """Evaluates on the test set, and on the validation set if no member was trained on it."""
-    from mnist_jax.evaluation.evaluate import evaluate_jit
+    from mnist_jax.evaluation.evaluate import evaluate
 
-    test = evaluate_jit(spec, params, data.test)
+    test = evaluate(spec, params, data.test)
     same_split = len({run.validation_fraction for run in runs}) == 1
     if data.validation is None or not same_split:
         return test, None
-    return test, evaluate_jit(spec, params, data.validation)
+    return test, evaluate(spec, params, data.validation)
 
 
 def _accuracies(folder: Path, params: "Params") -> dict[str, float | None]:

@@ -89,17 +89,35 @@ def evaluate(
     check_spec(spec)
     images, labels = as_examples(examples, num_classes=spec.num_classes)
     check_pixels(images)
-    count = labels.shape[0]
     mesh = as_mesh(devices)
-    batch_size = min(check_positive_int("batch size", batch_size), count)
+    batch_size = min(check_positive_int("batch size", batch_size), len(labels))
     if mesh is not None:
         batch_size = -(-batch_size // mesh.size) * mesh.size
-    batches = -(-count // batch_size)
-    rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
-    sharding = None if mesh is None else batch_sharding(mesh)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     if mesh is not None:
         params, images, labels = replicate((params, images, labels), mesh)
+    scores: Evaluation = _program(spec, batch_size, loss, mesh)(params, images, labels)
+    return scores
+
+
+@functools.lru_cache(KEPT_PROGRAMS)
+def _program(spec: Spec, batch_size: int, loss: Callable[..., Any] | None, mesh: Mesh | None) -> Any:
+    return jax.jit(functools.partial(_evaluate, spec, batch_size, loss, mesh))
+
+
+def _evaluate(
+    spec: Spec,
+    batch_size: int,
+    loss: Callable[..., Any] | None,
+    mesh: Mesh | None,
+    params: Params,
+    images: Array,
+    labels: Array,
+) -> Evaluation:
+    count = len(labels)
+    batches = -(-count // batch_size)
+    rows = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+    sharding = None if mesh is None else batch_sharding(mesh)
 
     def add(sums: tuple[jax.Array, Confusion], rows: jax.Array) -> tuple[tuple[jax.Array, Confusion], None]:
         total, confusion = sums
@@ -122,24 +140,3 @@ def evaluate(
         confusion=confusion,
         n=confusion.sum(dtype=jnp.int32),
     )
-
-
-def evaluate_jit(
-    spec: Spec,
-    params: Params,
-    examples: Examples | TestSet,
-    *,
-    loss: Callable[..., Any] | None = None,
-    devices: Devices | None = None,
-) -> Evaluation:
-    """`evaluate` as one compiled program."""
-    mesh = as_mesh(devices)
-    if mesh is not None:
-        params, examples = replicate((params, examples), mesh)
-    scores: Evaluation = _program(spec, loss, mesh)(params, examples)
-    return scores
-
-
-@functools.lru_cache(KEPT_PROGRAMS)
-def _program(spec: Spec, loss: Callable[..., Any] | None, mesh: Mesh | None) -> Any:
-    return jax.jit(functools.partial(evaluate, spec, loss=loss, devices=mesh))

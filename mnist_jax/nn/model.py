@@ -175,7 +175,11 @@ def to_unit_range(
 
 
 def probabilities(output: Output, logits: Logits) -> Logits:
-    """Convert logits to probabilities by softmax, or by sigmoids, which need not sum to one."""
+    """Convert logits to probabilities by softmax, or by sigmoids, which need not sum to one.
+
+    The logits are computed apart: compiled together with a softmax, XLA makes numbers of NaN on the CPU.
+    """
+    logits = jax.lax.optimization_barrier(logits)
     return jax.nn.softmax(logits) if output == "softmax" else jax.nn.sigmoid(logits)
 
 
@@ -183,7 +187,7 @@ def probabilities(output: Output, logits: Logits) -> Logits:
 def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | None = None) -> Logits:
     """Compute class probabilities `[batch, classes]`; the predicted class is their argmax.
 
-    Images are computed 1,000 at a time, by a compiled program; during tracing all at once.
+    Images are computed up to 1,000 at a time, by a compiled program; during tracing all at once.
 
     Args:
         spec: network spec.
@@ -211,9 +215,9 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
     images = as_images(images)
     check_pixels(images)
     mesh = as_mesh(devices)
-    traced = is_traced(images)
+    traced = any(map(is_traced, jax.tree.leaves((params, images))))
     if traced and mesh is not None:
-        raise SpecError("devices must be None inside jit, where the shards of `images` decide; leave it out")
+        raise SpecError("devices must be None inside jit, where those of `images` count; leave them out")
     if traced or not len(images):
         return probabilities(spec.output, apply(spec, params, images))
     chunks = rows_in_chunks(len(images), 1 if mesh is None else mesh.size)
@@ -224,7 +228,7 @@ def predict(spec: Spec, params: Params, images: Images, *, devices: Devices | No
         params, sharding = replicate(params, mesh), batch_sharding(mesh)
         shared = (program(params, place(images[rows], sharding)) for rows in chunks)
         parts = [replicate(part, mesh) for part in shared]
-    return jnp.concatenate(parts)[: len(images)]
+    return jnp.asarray(np.concatenate([np.asarray(part) for part in parts])[: len(images)])
 
 
 def rows_in_chunks(count: int, shares: int = 1) -> np.ndarray:

@@ -127,14 +127,14 @@ def score_and_export(
     Raises:
         DivergenceError: a loss is NaN or infinite.
     """
-    from mnist_jax.evaluation.evaluate import evaluate_jit
+    from mnist_jax.evaluation.evaluate import evaluate
     from mnist_jax.parallel.mesh import as_mesh
     from mnist_jax.parallel.processes import is_main
 
     spec, params, started = run.config.model, result.params, time.perf_counter()
     say("scoring the network")
     try:
-        score = functools.partial(evaluate_jit, spec, params, loss=run.config.loss, devices=as_mesh(devices))
+        score = functools.partial(evaluate, spec, params, loss=run.config.loss, devices=as_mesh(devices))
         train, test = score(data.train), score(data.test)
         validation = None if data.validation is None else score(data.validation)
         scores = [scored for scored in (train, validation, test) if scored is not None]
@@ -215,7 +215,7 @@ def train_seeds(
     import jax
     import numpy as np
 
-    from mnist_jax.evaluation.evaluate import evaluate_jit
+    from mnist_jax.evaluation.evaluate import evaluate
     from mnist_jax.training.sweep import default_group_size, fit_many
 
     spec, group = run.config.model, default_group_size(run.config)
@@ -235,7 +235,7 @@ def train_seeds(
         )
         for index, seed in enumerate(group_seeds):
             params = many.member(index)
-            test = evaluate_jit(spec, params, data.test, loss=run.config.loss)
+            test = evaluate(spec, params, data.test, loss=run.config.loss)
             _, parity = _export_and_check(replace(run, seed=seed), params, test, data)
             seconds = sum(record.seconds for record in many.histories[index])
             yield SeedResult(seed, params, seconds, test, parity)

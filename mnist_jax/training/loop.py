@@ -24,7 +24,7 @@ from mnist_jax.config.training import (
 )
 from mnist_jax.data.examples import Examples
 from mnist_jax.errors import DivergenceError, InputError, SpecError
-from mnist_jax.evaluation.evaluate import Evaluation, evaluate_jit
+from mnist_jax.evaluation.evaluate import Evaluation, evaluate
 from mnist_jax.nn.keys import check_key
 from mnist_jax.parallel.mesh import Devices, any_process, as_mesh, replicate
 from mnist_jax.training.callbacks.running import (
@@ -134,9 +134,7 @@ def fit(
             scores = (
                 None
                 if validation is None
-                else evaluate_jit(
-                    config.model, state.current_params, validation, loss=config.loss, devices=mesh
-                )
+                else evaluate(config.model, state.current_params, validation, loss=config.loss, devices=mesh)
             )
         except FloatingPointError as error:  # raised by JAX under jax_debug_nans
             where = f" ({str(error).partition('\n')[0]})"

@@ -7,9 +7,11 @@ import pytest
 from helpers.networks import NETWORKS
 from scipy.stats import norm
 
-from mnist_jax.config.networks import CNN, MLP, Activation
+from mnist_jax.config.networks import CNN, MLP, Activation, Output
 from mnist_jax.config.presets import PRESETS
+from mnist_jax.data.examples import Examples
 from mnist_jax.errors import InputError, SpecError
+from mnist_jax.evaluation.evaluate import evaluate
 from mnist_jax.nn import model
 from mnist_jax.nn.model import apply, init, predict
 
@@ -150,6 +152,20 @@ def test_predict_gives_softmax_or_ten_sigmoids() -> None:
         softmax = exponentials / exponentials.sum(-1, keepdims=True)
         expected = softmax if output == "softmax" else 1 / (1 + 1 / exponentials)
         np.testing.assert_allclose(predict(spec, params, images), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 300, 1000])
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_nan_is_not_hidden(output: Output, count: int) -> None:
+    """Compiled with a softmax, a product with NaN can be a number on the CPU, from 512 rows on."""
+    spec = MLP((100,), "relu", output)
+    params = init(spec, KEY)
+    params["Dense_0"]["kernel"] = params["Dense_0"]["kernel"].at[3, 5].set(jnp.nan)
+    images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
+    assert np.isnan(predict(spec, params, images)).all()
+    assert np.isnan(jax.jit(predict, static_argnums=0)(spec, params, images)).all()
+    examples = Examples(images, np.zeros(count, np.int32))
+    assert np.isnan(evaluate(spec, params, examples).loss)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 10])

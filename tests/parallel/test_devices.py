@@ -106,6 +106,8 @@ def test_evaluation_and_prediction_are_shared_out(digits: Dataset) -> None:
     assert jnp.abs(answers - predict(SPEC, params, images)).max() <= 1e-6
     with pytest.raises(SpecError, match="devices must be None inside jit"):
         jax.jit(lambda images: predict(SPEC, params, images, devices=TWO))(images)
+    with pytest.raises(SpecError, match="devices must be None inside jit"):
+        jax.jit(lambda params: predict(SPEC, params, images, devices=TWO))(params)
 
 
 def test_each_device_trains_its_share_of_many_runs(digits: Dataset) -> None:
