@@ -17,6 +17,8 @@ Environments = Annotated[
     Path, typer.Option(metavar="DIR", help="Directory for the environments of the baselines.")
 ]
 Python = Annotated[str, typer.Option(metavar="EXE", help="Python for the environments of the baselines.")]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Write JSON, Markdown and a plot there.")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write JSON, Markdown and a plot there.")
+]
 
 ENVIRONMENTS = Path(tempfile.gettempdir()) / "mnist-jax-peers"

@@ -56,7 +56,8 @@ def test_error(
     dataset: options.DatasetName = "mnist",
     data_dir: options.DataDir = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help=f"Update the table, the plot and {LOG} there.")
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help=f"Update the table, the plot and {LOG} there."),
     ] = None,
 ) -> None:
     """Test error of presets trained on all training images, as a mean over seeds.

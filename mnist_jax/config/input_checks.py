@@ -69,7 +69,7 @@ def check_exportable(spec: Spec) -> None:
     """
     if not isinstance(spec, FlaxModel) and spec.num_params > MAX_ONNX_PARAMS:
         raise SpecError(
-            f"a network in an ONNX file must have at most {MAX_ONNX_PARAMS:,} parameters, 2 GB; "
+            f"a network must have at most {MAX_ONNX_PARAMS:,} parameters to fit an ONNX file of 2 GB; "
             f"got {spec.num_params:,}; use smaller layers"
         )
 

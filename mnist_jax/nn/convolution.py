@@ -106,7 +106,7 @@ def _directly(images: FeatureMaps, kernel: Kernel, bias: Bias) -> Array:
 
 
 def _suits_library(images: FeatureMaps, kernel: Kernel) -> bool:
-    """Whether `_by_library` is faster than `_by_blocks`, as measured; its gradient pads `size` rows."""
+    """Whether `_by_library` is faster than `_by_blocks`: a rule that fits the measured layers."""
     size, _, channels, _ = kernel.shape
     outputs = images.shape[1] - size + 1
     return images.dtype == jnp.float32 and channels >= 16 and 2 * outputs >= 5 * size
@@ -136,6 +136,7 @@ def _library_jvp(
 
 
 def _images_gradient(kernel: Kernel, gradient: Array) -> Array:
+    """The gradient, with zeros around it, convolved with the flipped kernel."""
     around = len(kernel) - 1
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     return _convolution(gradient, flipped, above=around, below=around, sides=around)
