@@ -134,9 +134,6 @@ def _evaluate(
     (total, confusion), _ = jax.lax.scan(add, start, rows)
     if mesh is not None:
         total, confusion = replicate((total, confusion), mesh)
-    return Evaluation(
-        loss=total / count,
-        accuracy=jnp.trace(confusion).astype(jnp.float32) / count,
-        confusion=confusion,
-        n=confusion.sum(dtype=jnp.int32),
-    )
+    n = confusion.sum(dtype=jnp.int32)  # XLA divides by it correctly rounded, by a constant not
+    accuracy = jnp.trace(confusion).astype(jnp.float32) / n.astype(jnp.float32)
+    return Evaluation(loss=total / n.astype(jnp.float32), accuracy=accuracy, confusion=confusion, n=n)

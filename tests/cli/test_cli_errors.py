@@ -53,15 +53,15 @@ from mnist_jax.training import checkpoint
         ),
         (
             ["train", "--dataset", "digits", "--hidden", "30000,17000"],
-            "an ONNX file must have at most 530,000,000 parameters, 2 GB; got 533,737,010; use smaller",
+            "at most 530,000,000 parameters to fit an ONNX file of 2 GB; got 533,737,010; use smaller",
         ),
         (
             ["sweep", "--dataset", "digits", "--hidden", "30000,17000", "--learning-rate", "0.1,0.2"],
-            "an ONNX file must have at most 530,000,000 parameters, 2 GB; got 533,737,010; use smaller",
+            "at most 530,000,000 parameters to fit an ONNX file of 2 GB; got 533,737,010; use smaller",
         ),
         (
             ["tune", "--dataset", "digits", "--hidden", "30000,17000", "--trials", "1"],
-            "an ONNX file must have at most 530,000,000 parameters, 2 GB; got 533,737,010; use smaller",
+            "at most 530,000,000 parameters to fit an ONNX file of 2 GB; got 533,737,010; use smaller",
         ),
         (["train", "--clip-norm", "0"], "clip norm must be a number, above 0; got 0.0"),
         (["train", "--ema-decay", "1"], "EMA decay must be a number below 1, above 0; got 1.0"),

@@ -325,7 +325,7 @@ def test_the_package_lists_its_names() -> None:
 
 
 def test_a_network_too_large_for_a_file_is_named_before_it_is_built() -> None:
-    message = r"an ONNX file must have at most 530,000,000 parameters, 2 GB; got 530,001,865; use smaller"
+    message = r"at most 530,000,000 parameters to fit an ONNX file of 2 GB; got 530,001,865; use smaller"
     with pytest.raises(SpecError, match=message):
         to_onnx(MLP((666_669,)), {})
 
