@@ -20,7 +20,7 @@ from mnist_jax.config.networks import FlaxModel
 from mnist_jax.config.presets import STRONG
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.config.validation import check_positive_int
-from mnist_jax.runs import directory, pipeline
+from mnist_jax.runs import pipeline
 
 CLOCK = (
     "A CNN without pooling is trained, unrolled to the MLP that computes the same, and trained on as an MLP. "
@@ -31,8 +31,8 @@ CLOCK = (
 )
 DEFORMATION = STRONG.scaled(0.6)
 FIRST = HyperParams(2e-3, label_smoothing=0.05)
-NAMES = {"CNN": "strided-cnn", "MLP": "mlp-from-cnn"}  # in the log
 SECOND = HyperParams(1.5e-4, label_smoothing=0.05)
+NAMES = {"CNN": "strided-cnn", "MLP": "mlp-from-cnn"}  # in the log
 
 
 def mlp_from_cnn(
@@ -55,10 +55,7 @@ def mlp_from_cnn(
 
     Example: mnist-jax bench mlp-from-cnn --seeds 1 --cnn-epochs 5 --mlp-epochs 1
     """
-    if seeds:
-        check_positive_int("seeds", seeds)
-        directory.check_seed(first_seed)
-        directory.check_seed(first_seed + seeds - 1)
+    test_error.check_seeds(seeds, first_seed)
     check_positive_int("CNN epochs", cnn_epochs)
     check_positive_int("MLP epochs", mlp_epochs)
     start_jax()
@@ -136,17 +133,13 @@ def _flops(config: Config, examples: int) -> float:
 def _row(
     kind: str, network: str, config: Config, flops: float, networks: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    errors = [1 - network["accuracy"] for network in networks]
     return {
         "kind": kind,
         "network": network,
         "parameters": config.model.num_params,
         "epochs": config.epochs,
         "flops": flops,
-        "error": statistics.fmean(errors),
-        "std": statistics.stdev(errors) if len(errors) > 1 else None,
-        "best": min(errors),
-        "worst": max(errors),
+        **test_error.errors_of(networks),
         "minutes": statistics.fmean(network["seconds"] for network in networks) / 60,
         "onnx": None if networks[0]["onnx"] is None else all(network["onnx"] for network in networks),
         "networks": [{"seed": network["seed"], "accuracy": network["accuracy"]} for network in networks],
@@ -170,9 +163,4 @@ COLUMNS = (
 
 
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        errors = [100 * (1 - network["accuracy"]) for network in row["networks"]]
-        axes.plot(errors, [row["kind"]] * len(errors), "o", color="C0", alpha=0.3, markersize=4)
-        axes.plot(100 * row["error"], row["kind"], "|", color="C0", markersize=14)
-    axes.set(xlim=(0, None), xlabel="test error, %", title="Each network, and the mean")
-    axes.invert_yaxis()
+    test_error.plot_errors(axes, {row["kind"]: row for row in rows})

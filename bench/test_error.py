@@ -64,10 +64,7 @@ def test_error(
 
     Example: mnist-jax bench test-error --preset mlp-1024-512-deformed --out bench/results
     """
-    if seeds:
-        check_positive_int("seeds", seeds)
-        directory.check_seed(first_seed)
-        directory.check_seed(first_seed + seeds - 1)
+    check_seeds(seeds, first_seed)
     if ensemble and (ensemble < 2 or seeds % ensemble):
         raise SpecError(f"--ensemble must be 2 or more, and divide --seeds {seeds}; got {ensemble}")
     chosen = {name: preset(name) for name in preset_names or PRESETS}
@@ -90,6 +87,14 @@ def test_error(
                 append(out / LOG, evaluations[-1])
     result["timed"], result["rows"] = timed, _table(evaluations, known, timed)
     output.finish(result, COLUMNS, _plot, out)
+
+
+def check_seeds(seeds: int, first_seed: int) -> None:
+    """Checks the number of networks to train, 0 for none, and the first seed."""
+    if seeds:
+        check_positive_int("seeds", seeds)
+        directory.check_seed(first_seed)
+        directory.check_seed(first_seed + seeds - 1)
 
 
 def _run(name: str, recipe: Preset, epochs: int | None, data: Any) -> directory.Run:
@@ -178,21 +183,28 @@ def _row(
     evaluations: int,
     timed: dict[str, float],
 ) -> dict[str, Any]:
-    errors = [1 - network["accuracy"] for network in networks]
     times = "" if members == 1 else f"{members} x "
     return {
         "preset": f"{times}{run.preset}",
         "network": f"{times}{run.config.model}",
         "parameters": members * run.config.model.num_params,
         "epochs": run.config.epochs,
-        "error": statistics.fmean(errors),
-        "std": statistics.stdev(errors) if len(errors) > 1 else None,
-        "best": min(errors),
-        "worst": max(errors),
+        **errors_of(networks),
         "seconds": members * timed[_recipe(run)] if _recipe(run) in timed else None,
         "onnx": all(network["onnx"] for network in networks),
         "evaluations": evaluations,
         "networks": [{"seed": network["seed"], "accuracy": network["accuracy"]} for network in networks],
+    }
+
+
+def errors_of(networks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean, standard deviation, minimum and maximum of the networks' test errors."""
+    errors = [1 - network["accuracy"] for network in networks]
+    return {
+        "error": statistics.fmean(errors),
+        "std": statistics.stdev(errors) if len(errors) > 1 else None,
+        "best": min(errors),
+        "worst": max(errors),
     }
 
 
@@ -238,11 +250,16 @@ COLUMNS = (
 
 
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
-    for row in rows:
+    plot_errors(axes, {f"{row['preset']}, {_format_seconds(row['seconds'])} s": row for row in rows})
+    axes.set_title("Each network, the mean, seconds of training")
+    axes.tick_params(axis="y", labelsize="small")
+
+
+def plot_errors(axes: Any, rows: dict[str, dict[str, Any]]) -> None:
+    """Draws the test error of each network of the named rows, and the mean."""
+    for name, row in rows.items():
         errors = [100 * (1 - network["accuracy"]) for network in row["networks"]]
-        name = f"{row['preset']}, {_format_seconds(row['seconds'])} s"
         axes.plot(errors, [name] * len(errors), "o", color="C0", alpha=0.3, markersize=4)
         axes.plot(100 * row["error"], name, "|", color="C0", markersize=14)
-    axes.set(xlim=(0, None), xlabel="test error, %", title="Each network, the mean, seconds of training")
-    axes.tick_params(axis="y", labelsize="small")
+    axes.set(xlim=(0, None), xlabel="test error, %", title="Each network, and the mean")
     axes.invert_yaxis()

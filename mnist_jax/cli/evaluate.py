@@ -27,7 +27,7 @@ def evaluate(
 
     start_jax()
     from mnist_jax.data.datasets import load
-    from mnist_jax.evaluation.evaluate import evaluate
+    from mnist_jax.evaluation.evaluate import evaluate as evaluate_network
     from mnist_jax.evaluation.metrics import class_scores
     from mnist_jax.runs.loading import load_params
 
@@ -38,7 +38,7 @@ def evaluate(
             f"{data.name} must have the network's {run.config.model.num_classes} classes; "
             f"it has {len(data.classes)}"
         )
-    evaluation = evaluate(run.config.model, params, data.test)
+    evaluation = evaluate_network(run.config.model, params, data.test)
     scores = class_scores(evaluation.confusion)
     result = {
         "dataset": data.name,

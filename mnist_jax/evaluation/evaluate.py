@@ -134,6 +134,7 @@ def _evaluate(
     (total, confusion), _ = jax.lax.scan(add, start, rows)
     if mesh is not None:
         total, confusion = replicate((total, confusion), mesh)
-    n = confusion.sum(dtype=jnp.int32)  # XLA divides by it correctly rounded, by a constant not
-    accuracy = jnp.trace(confusion).astype(jnp.float32) / n.astype(jnp.float32)
-    return Evaluation(loss=total / n.astype(jnp.float32), accuracy=accuracy, confusion=confusion, n=n)
+    # Not by the constant `count`: XLA would multiply by its reciprocal, which rounds twice.
+    n = confusion.sum(dtype=jnp.int32)
+    correct, number = jnp.trace(confusion).astype(jnp.float32), n.astype(jnp.float32)
+    return Evaluation(loss=total / number, accuracy=correct / number, confusion=confusion, n=n)

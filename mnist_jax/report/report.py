@@ -83,8 +83,8 @@ def report(
     )
 
 
-def answers(spec: Spec, params: Params, images: Images, *, batch_size: int = 100) -> np.ndarray:
-    """Predicts probabilities in batches.
+def answers(spec: Spec, params: Params, images: Images) -> np.ndarray:
+    """Predicts probabilities, float32 `[n, classes]`.
 
     The outputs of a sigmoid network are divided by their sum, as in its loss.
 
@@ -92,19 +92,9 @@ def answers(spec: Spec, params: Params, images: Images, *, batch_size: int = 100
         spec: the network.
         params: its parameters.
         images: `[n, 28, 28]`.
-        batch_size: images per call; 100 fit CPU caches.
-
-    Returns:
-        Probabilities, float32 `[n, classes]`.
     """
-    count = len(images)
-    rows = np.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)
-    padded = np.minimum(rows, count - 1)  # all batches have one size, so that one program serves all
-    outputs = np.concatenate([np.asarray(_predict(spec, params, images[batch])) for batch in padded])[:count]
+    outputs = np.asarray(predict(spec, params, images))
     return outputs / outputs.sum(axis=1, keepdims=True) if spec.output == "sigmoid" else outputs
-
-
-_predict = jax.jit(predict, static_argnums=0)
 
 
 def _most_frequent_errors(confusion: np.ndarray, most: int = 5) -> list[tuple[int, int, int]]:

@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ import optax
 import pytest
 from helpers.trees import leaves_close
 
-from mnist_jax._utils.kept_programs import KEPT_PROGRAMS
 from mnist_jax.config.networks import CNN, MLP, Spec
 from mnist_jax.config.training import Config, HyperParams
 from mnist_jax.data.datasets import Dataset
@@ -19,7 +17,7 @@ from mnist_jax.data.examples import Examples
 from mnist_jax.errors import DivergenceError, InputError, SpecError
 from mnist_jax.evaluation.metrics import cross_entropy
 from mnist_jax.nn import convolution
-from mnist_jax.nn.model import apply, predict
+from mnist_jax.nn.model import apply
 from mnist_jax.training import step as training
 from mnist_jax.training.loop import fit
 from mnist_jax.training.records import EpochRecord
@@ -252,22 +250,6 @@ def test_the_states_of_a_callback_may_be_kept(examples: Examples) -> None:
         leaves_close(state._replace(key=0), until.state._replace(key=0), 0)
     leaves_close(watched.state._replace(key=0), alone.state._replace(key=0), 0)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(states))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory maps are counted on Linux")
-def test_old_networks_leave_no_programs_behind(digits: Dataset) -> None:
-    """Linux allows a process 65,530 memory maps, and JAX crashes without one."""
-
-    def train(units: int) -> int:
-        config = Config(MLP((units,), ("relu",)), epochs=1)
-        result = fit(config, digits.train[:64], digits.validation, key=KEY)
-        predict(config.model, result.params, digits.test.images[:units])
-        return Path("/proc/self/maps").read_text().count("\n")
-
-    *_, before = [train(units) for units in range(1, KEPT_PROGRAMS + 1)]
-    *_, after = [train(units) for units in range(KEPT_PROGRAMS + 1, KEPT_PROGRAMS + 9)]
-    assert after - before < 8 * 100  # 24 for a network; its programs take 380
 
 
 def test_fit_does_not_donate_the_given_state(examples: Examples) -> None:
