@@ -1,6 +1,6 @@
-"""`bench mlp-from-cnn`: the test error of MLPs that start as a CNN.
+"""`bench mlp-from-cnn`: the test error of MLPs that start as a CNN, and of CNNs without pooling.
 
-The recipe was selected on validation data. Every evaluation on the test set appends a line to
+The recipes were selected on validation data. Every evaluation on the test set appends a line to
 `test_evaluations.jsonl`, as `bench test-error` does.
 """
 
@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,27 +19,71 @@ from mnist_jax._utils.text import mean_and_std, percent
 from mnist_jax.config.networks import FlaxModel
 from mnist_jax.config.presets import STRONG
 from mnist_jax.config.training import Config, HyperParams
-from mnist_jax.config.validation import check_positive_int
+from mnist_jax.config.validation import check_choice, check_positive_int
 from mnist_jax.runs import pipeline
 
 CLOCK = (
-    "A CNN without pooling is trained, unrolled to the MLP that computes the same, and trained on as an MLP. "
-    "Networks trained on all training images, each evaluated once on all test images; mean and standard "
+    "CNNs without pooling are trained; one is unrolled to the MLP that computes the same, and trained on as "
+    "one. Networks trained on all training images, each evaluated once on all test images; mean and standard "
     "deviation over seeds. FLOPs of training as XLA counts them in the compiled step. Those of an MLP, and "
     "its minutes, include its CNN's. Test evaluations: how many networks were ever "
-    "evaluated. The recipe was selected on the last 10,000 training images of MNIST."
+    "evaluated. The recipes were selected on the last 10,000 training images of MNIST."
 )
-DEFORMATION = STRONG.scaled(0.6)
+CHANNELS = ("24-96", "24-48-96")
 FIRST = HyperParams(2e-3, label_smoothing=0.05)
 SECOND = HyperParams(1.5e-4, label_smoothing=0.05)
-NAMES = {"CNN": "strided-cnn", "MLP": "mlp-from-cnn"}  # in the log
+
+
+class Stage(NamedTuple):
+    """One training of a recipe.
+
+    Attributes:
+        kind: `CNN` or `MLP`.
+        name: of its networks in the log.
+        network: the layers.
+        config: network and training settings.
+        hyperparams: hyperparameters.
+    """
+
+    kind: str
+    name: str
+    network: str
+    config: Config
+    hyperparams: HyperParams
+
+
+def _stages(epochs: int | None) -> dict[str, list[Stage]]:
+    """For each recipe the CNN and then, if there is one, the MLP that starts as it."""
+    from bench.strided import StridedCNN
+
+    small, deep = (
+        StridedCNN((24, 96)),
+        StridedCNN((24, 48, 96)),
+    )  # as an MLP, 24 million parameters: not trained
+    cnn = Config(
+        FlaxModel(small), epochs or 54, batch_size=128, schedule="cosine", deformation=STRONG.scaled(0.6)
+    )
+    mlp = replace(cnn, model=small.as_mlp(), epochs=epochs or 8, batch_size=256)
+    deep_cnn = replace(cnn, model=FlaxModel(deep), epochs=epochs or 31)
+    return {
+        "24-96": [
+            Stage("CNN", "strided-cnn", small.describe(), cnn, FIRST),
+            Stage("MLP", "mlp-from-cnn", str(mlp.model), mlp, SECOND),
+        ],
+        "24-48-96": [Stage("CNN", "deeper-strided-cnn", deep.describe(), deep_cnn, FIRST)],
+    }
 
 
 def mlp_from_cnn(
-    seeds: Annotated[int, typer.Option(metavar="N", help="CNNs to train; 0 for none.")] = 5,
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(metavar="C", help=f"{' or '.join(CHANNELS)}; may be repeated. (default: all)"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="CNNs to train for each; 0 for none.")] = 5,
     first_seed: Annotated[int, typer.Option(metavar="N", help="The first seed.")] = 0,
-    cnn_epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the CNN.")] = 54,
-    mlp_epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the MLP.")] = 8,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Override the numbers of epochs, for a quick try.")
+    ] = None,
     dataset: options.DatasetName = "mnist",
     data_dir: options.DataDir = None,
     out: Annotated[
@@ -51,65 +95,72 @@ def mlp_from_cnn(
         ),
     ] = None,
 ) -> None:
-    """Test error of MLPs that start as a CNN, and of the CNNs.
+    """Test error of MLPs that start as a CNN, and of CNNs without pooling.
 
-    Example: mnist-jax bench mlp-from-cnn --seeds 1 --cnn-epochs 5 --mlp-epochs 1
+    Example: mnist-jax bench mlp-from-cnn --channels 24-96 --seeds 1 --epochs 2
     """
     test_error.check_seeds(seeds, first_seed)
-    check_positive_int("CNN epochs", cnn_epochs)
-    check_positive_int("MLP epochs", mlp_epochs)
+    if epochs is not None:
+        check_positive_int("epochs", epochs)
+    for name in channels or ():
+        check_choice("channels", name, CHANNELS)
     start_jax()
-    from bench.strided import StridedCNN
     from mnist_jax.data.datasets import load
 
     data = load(dataset, data_dir, validation_fraction=0.0)
     result = output.new("mlp_from_cnn", CLOCK) | {"dataset": data.name}
-    module = StridedCNN()
-    cnn = Config(FlaxModel(module), cnn_epochs, batch_size=128, schedule="cosine", deformation=DEFORMATION)
-    mlp = replace(cnn, model=module.as_mlp(), epochs=mlp_epochs, batch_size=256)
-    recipe = hashlib.sha256(repr((cnn, mlp, FIRST, SECOND, data.sha256)).encode()).hexdigest()[:12]
     evaluations = [] if out is None else test_error.earlier(out / test_error.LOG)  # a damaged log fails here
-    for seed in range(first_seed, first_seed + seeds):
-        for kind, scores in _networks(module, cnn, mlp, seed, data):
-            key = {"preset": NAMES[kind], "members": 1, "recipe": recipe, "dataset": data.name}
-            evaluations.append(key | scores | test_error.when(result))
-            output.status(f"{kind}, seed {seed}: {percent(1 - scores['accuracy'])} test error")
-            if out is not None:
-                test_error.append(out / test_error.LOG, evaluations[-1])
+    recipes = _stages(epochs)
+    for name in channels or CHANNELS:
+        recipe = _digest(recipes[name], data)
+        for seed in range(first_seed, first_seed + seeds):
+            for stage, scores in _networks(recipes[name], seed, data):
+                key = {"preset": stage.name, "members": 1, "recipe": recipe, "dataset": data.name}
+                evaluations.append(key | scores | test_error.when(result))
+                error = percent(1 - scores["accuracy"])
+                output.status(f"{stage.kind} {name}, seed {seed}: {error} test error")
+                if out is not None:
+                    test_error.append(out / test_error.LOG, evaluations[-1])
     if out is not None:  # with those of earlier runs, and of one beside this one
         evaluations = test_error.earlier(out / test_error.LOG)
-    flops = 0.0
-    for kind, network, config in (("CNN", module.describe(), cnn), ("MLP", str(mlp.model), mlp)):
-        flops += _flops(config, len(data.train))
-        ever = [each for each in evaluations if each["preset"] == NAMES[kind]]
-        networks = {each["seed"]: each for each in ever if each["recipe"] == recipe}
-        if networks:
-            kept = [networks[seed] for seed in sorted(networks)]
-            result["rows"].append(_row(kind, network, config, flops, kept) | {"evaluations": len(ever)})
+    for stages in recipes.values():
+        flops = 0.0
+        for stage in stages:
+            flops += _flops(stage.config, len(data.train))
+            ever = [each for each in evaluations if each["preset"] == stage.name]
+            networks = {each["seed"]: each for each in ever if each["recipe"] == _digest(stages, data)}
+            if networks:
+                kept = [networks[seed] for seed in sorted(networks)]
+                result["rows"].append(_row(stage, flops, kept) | {"evaluations": len(ever)})
     output.finish(result, COLUMNS, _plot, out)
 
 
-def _networks(
-    module: Any, cnn: Config, mlp: Config, seed: int, data: Any
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Trains a CNN and the MLP that starts as it, and evaluates each once."""
+def _digest(stages: list[Stage], data: Any) -> str:
+    """A digest of a recipe and its data set, so that only networks of the same recipe are averaged."""
+    configs, rates = [stage.config for stage in stages], [stage.hyperparams for stage in stages]
+    return hashlib.sha256(repr((*configs, *rates, data.sha256)).encode()).hexdigest()[:12]
+
+
+def _networks(stages: list[Stage], seed: int, data: Any) -> Iterator[tuple[Stage, dict[str, Any]]]:
+    """Trains a CNN and, if there is a second stage, the MLP that starts as it; evaluates each once."""
     import jax
 
     from bench.strided import unrolled
     from mnist_jax import evaluate, fit
     from mnist_onnx import check_parity, to_onnx
 
-    key = jax.random.key(seed)
-    start = fit(cnn, data.train, key=key, hyperparams=FIRST)
-    seconds = sum(record.seconds for record in start.history)
-    test = evaluate(cnn.model, start.params, data.test)
-    yield "CNN", {"seed": seed, "accuracy": pipeline.accuracy(test), "seconds": seconds, "onnx": None}
-    params = unrolled(module, start.params)
-    end = fit(mlp, data.train, key=key, params=params, hyperparams=SECOND)
-    seconds += sum(record.seconds for record in end.history)
-    test = evaluate(mlp.model, end.params, data.test)
-    parity = check_parity(mlp.model, end.params, to_onnx(mlp.model, end.params), data.test.images).passed
-    yield "MLP", {"seed": seed, "accuracy": pipeline.accuracy(test), "seconds": seconds, "onnx": parity}
+    key, params, seconds, passed = jax.random.key(seed), None, 0.0, None
+    for stage in stages:
+        model: Any = stage.config.model
+        run = fit(stage.config, data.train, key=key, params=params, hyperparams=stage.hyperparams)
+        seconds += sum(record.seconds for record in run.history)
+        test = evaluate(model, run.params, data.test)
+        if stage.kind == "MLP":
+            passed = check_parity(model, run.params, to_onnx(model, run.params), data.test.images).passed
+        elif stage is not stages[-1]:
+            params = unrolled(model.module, run.params)
+        accuracy = pipeline.accuracy(test)
+        yield stage, {"seed": seed, "accuracy": accuracy, "seconds": seconds, "onnx": passed}
 
 
 def _flops(config: Config, examples: int) -> float:
@@ -130,14 +181,12 @@ def _flops(config: Config, examples: int) -> float:
     return float(cost["flops"]) / size * examples * config.epochs
 
 
-def _row(
-    kind: str, network: str, config: Config, flops: float, networks: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _row(stage: Stage, flops: float, networks: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "kind": kind,
-        "network": network,
-        "parameters": config.model.num_params,
-        "epochs": config.epochs,
+        "kind": stage.kind,
+        "network": stage.network,
+        "parameters": stage.config.model.num_params,
+        "epochs": stage.config.epochs,
         "flops": flops,
         **test_error.errors_of(networks),
         "minutes": statistics.fmean(network["seconds"] for network in networks) / 60,
@@ -163,4 +212,4 @@ COLUMNS = (
 
 
 def _plot(axes: Any, rows: list[dict[str, Any]]) -> None:
-    test_error.plot_errors(axes, {row["kind"]: row for row in rows})
+    test_error.plot_errors(axes, {row["network"]: row for row in rows})
