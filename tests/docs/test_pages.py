@@ -47,6 +47,7 @@ def test_the_table_of_the_readme_is_the_measured_one() -> None:
     [
         ("0.44 ± 0.02 %", "test_error"),
         ("0.37 ± 0.04 %", "mlp_from_cnn"),
+        ("0.36 ± 0.07 %", "mlp_from_cnn"),
         ("0.39 ± 0.04 %", "test_error"),
         ("0.40 %", "test_error"),
         ("0.29", "frameworks-mlp-100"),
