@@ -2,12 +2,15 @@
 
 import math
 import os
+import random
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 60  # of a database: how often a worker says that it works
 SLOWEST = 10  # a trial that takes as many times the longest one so far is dead,
 LEAST_S = 600  # if it takes longer than this
+ATTEMPTS = 5  # to create a database's tables, beside other workers
 WORKER, CLAIM = "worker", "trains the best"  # attributes of trials
 
 
@@ -67,12 +71,36 @@ def _backend(storage: str) -> Any:
     try:
         with warnings.catch_warnings():  # heartbeats are experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.storages.RDBStorage(
-                storage, heartbeat_interval=HEARTBEAT_S, engine_kwargs={"pool_pre_ping": True}
-            )
+            return _database(storage)
     except ImportError as error:  # of the database's driver
         missing = getattr(error.__cause__ or error, "name", None) or "psycopg"
         raise NotInstalledError("--storage", ModuleNotFoundError(name=missing)) from None
+
+
+def _database(storage: str) -> "optuna.storages.RDBStorage":
+    """Opens a database; of workers that create its tables at the same moment, all but one must try again."""
+    import optuna
+    from sqlalchemy.exc import DBAPIError
+
+    pings = {"pool_pre_ping": True}
+    connect = partial(
+        optuna.storages.RDBStorage, storage, heartbeat_interval=HEARTBEAT_S, engine_kwargs=pings
+    )
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return connect()
+        except DBAPIError as error:
+            if not _created_by_another(error):
+                raise
+        time.sleep(random.uniform(0.1, 1))
+    return connect()
+
+
+def _created_by_another(error: Exception) -> bool:
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    # PostgreSQL's drivers raise the first two; MySQL's an OperationalError, as for a server out of reach.
+    return isinstance(error, IntegrityError | ProgrammingError) or "already exists" in str(error)
 
 
 def check_storage(storage: str) -> None:

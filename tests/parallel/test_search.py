@@ -16,6 +16,7 @@ import pytest
 from mnist_jax.cli import main, tune_workers
 
 optuna = pytest.importorskip("optuna")
+sqlalchemy = pytest.importorskip("sqlalchemy")
 TUNE = ("tune", "--dataset", "digits", "--hidden", "8", "--epochs", "1", "--trials", "3")
 
 
@@ -78,6 +79,36 @@ def test_a_worker_elsewhere_has_its_time_to_train_the_best(monkeypatch: pytest.M
     monkeypatch.setattr(tune_workers, "LEAST_S", 0.2)  # longer than since the own claim, which is the second
     time.sleep(0.3)
     assert tune_workers.claims_the_best(study, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "attempts"),
+    [
+        (sqlalchemy.exc.IntegrityError, 2, 3),
+        (sqlalchemy.exc.ProgrammingError, 2, 3),
+        (sqlalchemy.exc.IntegrityError, 9, tune_workers.ATTEMPTS),
+        (sqlalchemy.exc.OperationalError, 9, 1),  # such as a server out of reach
+    ],
+)
+def test_workers_that_create_the_tables_at_once_try_again(
+    error: type[sqlalchemy.exc.DBAPIError], failures: int, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def connect(storage: str, **_: object) -> str:
+        tried.append(storage)
+        if len(tried) <= failures:
+            raise error("CREATE TABLE studies", None, Exception("duplicate key"))
+        return "the database"
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", connect)
+    monkeypatch.setattr(tune_workers.time, "sleep", lambda _: None)
+    if failures < attempts:
+        assert tune_workers._database("postgresql://127.0.0.1/a") == "the database"
+    else:
+        with pytest.raises(error):
+            tune_workers._database("postgresql://127.0.0.1/a")
+    assert len(tried) == attempts
 
 
 @pytest.fixture
