@@ -56,10 +56,8 @@ def _stages(epochs: int | None) -> dict[str, list[Stage]]:
     """For each recipe the CNN and then, if there is one, the MLP that starts as it."""
     from bench.strided import StridedCNN
 
-    small, deep = (
-        StridedCNN((24, 96)),
-        StridedCNN((24, 48, 96)),
-    )  # as an MLP, 24 million parameters: not trained
+    small = StridedCNN((24, 96))
+    deep = StridedCNN((24, 48, 96))  # not trained as an MLP, which has 24 million parameters
     cnn = Config(
         FlaxModel(small), epochs or 54, batch_size=128, schedule="cosine", deformation=STRONG.scaled(0.6)
     )
@@ -111,11 +109,11 @@ def mlp_from_cnn(
     result = output.new("mlp_from_cnn", CLOCK) | {"dataset": data.name}
     evaluations = [] if out is None else test_error.earlier(out / test_error.LOG)  # a damaged log fails here
     recipes = _stages(epochs)
+    digests = {name: _digest(stages, data) for name, stages in recipes.items()}
     for name in channels or CHANNELS:
-        recipe = _digest(recipes[name], data)
         for seed in range(first_seed, first_seed + seeds):
             for stage, scores in _networks(recipes[name], seed, data):
-                key = {"preset": stage.name, "members": 1, "recipe": recipe, "dataset": data.name}
+                key = {"preset": stage.name, "members": 1, "recipe": digests[name], "dataset": data.name}
                 evaluations.append(key | scores | test_error.when(result))
                 error = percent(1 - scores["accuracy"])
                 output.status(f"{stage.kind} {name}, seed {seed}: {error} test error")
@@ -123,12 +121,12 @@ def mlp_from_cnn(
                     test_error.append(out / test_error.LOG, evaluations[-1])
     if out is not None:  # with those of earlier runs, and of one beside this one
         evaluations = test_error.earlier(out / test_error.LOG)
-    for stages in recipes.values():
+    for name, stages in recipes.items():
         flops = 0.0
         for stage in stages:
             flops += _flops(stage.config, len(data.train))
             ever = [each for each in evaluations if each["preset"] == stage.name]
-            networks = {each["seed"]: each for each in ever if each["recipe"] == _digest(stages, data)}
+            networks = {each["seed"]: each for each in ever if each["recipe"] == digests[name]}
             if networks:
                 kept = [networks[seed] for seed in sorted(networks)]
                 result["rows"].append(_row(stage, flops, kept) | {"evaluations": len(ever)})

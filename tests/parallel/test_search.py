@@ -82,23 +82,28 @@ def test_a_worker_elsewhere_has_its_time_to_train_the_best(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("error", "failures", "attempts"),
+    ("error", "message", "failures", "attempts"),
     [
-        (sqlalchemy.exc.IntegrityError, 2, 3),
-        (sqlalchemy.exc.ProgrammingError, 2, 3),
-        (sqlalchemy.exc.IntegrityError, 9, tune_workers.ATTEMPTS),
-        (sqlalchemy.exc.OperationalError, 9, 1),  # such as a server out of reach
+        (sqlalchemy.exc.IntegrityError, "duplicate key", 2, 3),
+        (sqlalchemy.exc.ProgrammingError, "relation exists", 2, 3),
+        (sqlalchemy.exc.OperationalError, "Table 'studies' already exists", 2, 3),
+        (sqlalchemy.exc.IntegrityError, "duplicate key", 9, tune_workers.ATTEMPTS),
+        (sqlalchemy.exc.OperationalError, "connection refused", 9, 1),
     ],
 )
 def test_workers_that_create_the_tables_at_once_try_again(
-    error: type[sqlalchemy.exc.DBAPIError], failures: int, attempts: int, monkeypatch: pytest.MonkeyPatch
+    error: type[sqlalchemy.exc.DBAPIError],
+    message: str,
+    failures: int,
+    attempts: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = []
 
     def connect(storage: str, **_: object) -> str:
         tried.append(storage)
         if len(tried) <= failures:
-            raise error("CREATE TABLE studies", None, Exception("duplicate key"))
+            raise error("CREATE TABLE studies", None, Exception(message))
         return "the database"
 
     monkeypatch.setattr(optuna.storages, "RDBStorage", connect)
